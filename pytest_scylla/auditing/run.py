@@ -1,0 +1,57 @@
+"""The audit of one run: read its evidence once, judge the run and each of its slots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..experiment.expected import Experiment
+from ..experiment.layout import RunId
+from .derived import usage_of_reply
+from .evidence import DEFAULT_POLICY, Policy, RunEvidence, read_run
+from .findings import Finding, RunStatus
+from .slot import SlotAudit
+from .status import Case, decide
+
+
+@dataclass(frozen=True, slots=True)
+class RunAudit:
+    """The verdict on one run and its judge slots.
+
+    ``score`` (0 to 1) and ``passed`` are the consensus of a ``completed`` run, else ``None``. ``cost_usd`` is what the
+    agent's own records say it cost, ``None`` where none says it.
+    """
+
+    run: RunId
+    status: RunStatus
+    findings: tuple[Finding, ...]
+    slots: tuple[SlotAudit, ...]
+    score: float | None = None
+    passed: bool | None = None
+    cost_usd: float | None = None
+
+
+def audit_run(experiment: Experiment, run: RunId, policy: Policy = DEFAULT_POLICY) -> RunAudit:
+    """Audit one run of ``experiment``: every file is read once, nothing is written or executed.
+
+    :raises OSError: the experiment itself can no longer be opened.
+    """
+    return judge_evidence(read_run(experiment, run, policy), policy)
+
+
+def audit_all(experiment: Experiment, policy: Policy = DEFAULT_POLICY) -> Iterator[RunAudit]:
+    """Audit every expected run of ``experiment``, in the order of tier, subtest, number."""
+    for run in experiment.runs():
+        yield audit_run(experiment, run, policy)
+
+
+def judge_evidence(evidence: RunEvidence, policy: Policy) -> RunAudit:
+    """Judge what was read of a run."""
+    case = Case(evidence, policy)
+    status, findings, slots = decide(case)
+    score = passed = None
+    if status == "completed":
+        score, passed = evidence.run_result.data["judge_score"], evidence.run_result.data["judge_passed"]
+    own = usage_of_reply(case.output)
+    cost = own.cost_usd if own is not None else evidence.result.data.get("cost_usd")
+    return RunAudit(evidence.run, status, findings, slots, score, passed, cost)

@@ -1,0 +1,48 @@
+"""Text from an experiment, made fit for one line of a finding.
+
+Everything an experiment holds is untrusted: names and values may carry terminal escapes, workflow commands of a CI
+service, line breaks, or characters that no encoder accepts. A finding therefore never carries raw text: it carries
+what these functions return, which is printable, one line, and bounded in length.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+LONGEST_QUOTE = 80
+
+
+def printable(text: str, limit: int = 500) -> str:
+    r"""Return ``text`` as one printable line of at most ``limit`` characters.
+
+    Whatever is not printable (controls, escapes, bidirectional marks, lone surrogates) becomes a backslash escape,
+    and so does the second character of ``::`` and ``##``, with which CI services begin commands.
+
+    >>> printable("a\x1b[31m::error::")
+    'a\\x1b[31m:\\x3aerror:\\x3a'
+    """
+    cut = text if len(text) <= limit else text[: limit - 2] + ".."
+    if not cut.isprintable():
+        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return cut.replace("::", ":\\x3a").replace("##", "#\\x23")
+
+
+def describe(value: Any, *, secret: bool = False) -> str:
+    """Say what ``value`` (anything JSON can hold) is, in a few words; of a ``secret`` one only its kind.
+
+    >>> describe(85), describe("85%"), describe({"a": 1})
+    ('85', '"85%"', 'an object with 1 key')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return f"an object with {len(value)} key{'s' * (len(value) != 1)}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if secret:
+        return "a text" if isinstance(value, str) else "a value of another kind"
+    if isinstance(value, str):
+        return f'"{printable(value, LONGEST_QUOTE)}"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
