@@ -40,8 +40,9 @@ class Usage:
         mine, theirs = self.tokens, other.tokens
         return (
             (mine.cache_creation, mine.cache_read) == (0, 0)
-            and Usage(TokenCounts(mine.input, mine.output, theirs.cache_creation, theirs.cache_read), self.cost_usd)
-            .agrees_with(other)
+            and Usage(
+                TokenCounts(mine.input, mine.output, theirs.cache_creation, theirs.cache_read), self.cost_usd
+            ).agrees_with(other)
             and mine != theirs
         )
 
@@ -208,7 +209,9 @@ def _consensus_differences(data: Mapping[str, Json], expected: Consensus) -> lis
     if not agree(data["score"], expected.score):
         found.append(("/score", f"expected the mean {expected.score:.6g}, found {describe(data['score'])}"))
     if data["passed"] is not expected.passed:
-        found.append(("/passed", f"expected the majority's {describe(expected.passed)}, found {describe(data['passed'])}"))
+        found.append(
+            ("/passed", f"expected the majority's {describe(expected.passed)}, found {describe(data['passed'])}")
+        )
     if data["grade"] not in grades_near(expected.score):
         found.append(("/grade", f"expected {expected.grade}, found {describe(data['grade'])}"))
     return found

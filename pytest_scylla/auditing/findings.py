@@ -109,7 +109,9 @@ CODES: dict[str, Code] = {
     ),
     # Derived records of the run.
     "agent-result-missing": Code("error", "agent/result.json is absent.", "It was lost.", _REBUILD),
-    "agent-result-malformed": Code("error", "agent/result.json is not JSON that can be relied on.", "Cut off.", _REBUILD),
+    "agent-result-malformed": Code(
+        "error", "agent/result.json is not JSON that can be relied on.", "Cut off.", _REBUILD
+    ),
     "agent-result-invalid": Code("error", "agent/result.json breaks its schema.", "Another tool wrote it.", _REBUILD),
     "agent-result-stale": Code(
         "error", "agent/result.json says something else than the agent's output.", "An old regeneration.", _REBUILD
@@ -204,6 +206,9 @@ CODES: dict[str, Code] = {
         "A file that could name subtests was not believed.",
         "It is malformed, or holds ids that are none.",
         "Name the definitions with --scylla-subtests.",
+    ),
+    "experiment-gone": Code(
+        "error", "The experiment could no longer be opened.", "It was moved or unmounted meanwhile.", "Audit again."
     ),
     "subtests-unknown": Code(
         "error",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..experiment.expected import Experiment
 from ..experiment.layout import RunId
 from .derived import usage_of_reply
-from .evidence import DEFAULT_POLICY, Policy, RunEvidence, read_run
+from .evidence import DEFAULT_POLICY, Policy, read_run
 from .findings import Finding, RunStatus
 from .slot import SlotAudit
 from .status import Case, decide
@@ -36,7 +36,7 @@ def audit_run(experiment: Experiment, run: RunId, policy: Policy = DEFAULT_POLIC
 
     :raises OSError: the experiment itself can no longer be opened.
     """
-    return judge_evidence(read_run(experiment, run, policy), policy)
+    return examine(experiment, run, policy)[1]
 
 
 def audit_all(experiment: Experiment, policy: Policy = DEFAULT_POLICY) -> Iterator[RunAudit]:
@@ -45,13 +45,17 @@ def audit_all(experiment: Experiment, policy: Policy = DEFAULT_POLICY) -> Iterat
         yield audit_run(experiment, run, policy)
 
 
-def judge_evidence(evidence: RunEvidence, policy: Policy) -> RunAudit:
-    """Judge what was read of a run."""
-    case = Case(evidence, policy)
+def examine(experiment: Experiment, run: RunId, policy: Policy) -> tuple[Case, RunAudit]:
+    """Audit one run, and keep what was read of it: a repair is planned from that.
+
+    :raises OSError: the experiment itself can no longer be opened.
+    """
+    case = Case(read_run(experiment, run, policy), policy)
+    evidence = case.evidence
     status, findings, slots = decide(case)
     score = passed = None
     if status == "completed":
         score, passed = evidence.run_result.data["judge_score"], evidence.run_result.data["judge_passed"]
     own = usage_of_reply(case.output)
     cost = own.cost_usd if own is not None else evidence.result.data.get("cost_usd")
-    return RunAudit(evidence.run, status, findings, slots, score, passed, cost)
+    return case, RunAudit(run, status, findings, slots, score, passed, cost)

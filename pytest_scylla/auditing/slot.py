@@ -77,13 +77,14 @@ def audit_slot(evidence: SlotEvidence, run: RunEvidence, policy: Policy) -> Slot
     fallback = judgment.data.get("fallback") is True or evidence.timing.data.get("fallback") is True
     if faults := _judgment_faults(evidence, fallback, policy):
         return result("failed", *faults)
-    if contradictions := _contradictions(evidence, run, fallback):
+    given = [] if fallback else verdicts_of(evidence)
+    if contradictions := _contradictions(evidence, run, given):
         return result("conflict", *contradictions)
     return SlotAudit(
         evidence.slot,
         evidence.model,
         "complete",
-        tuple(_warnings(evidence, run, fallback)),
+        tuple(_warnings(evidence, run, given, fallback)),
         score=float(judgment.data["score"]),
         passed=judgment.data["passed"],
         fallback=fallback,
@@ -136,11 +137,10 @@ def _judgment_faults(evidence: SlotEvidence, fallback: bool, policy: Policy) -> 
     return []
 
 
-def _contradictions(evidence: SlotEvidence, run: RunEvidence, fallback: bool) -> list[Finding]:
+def _contradictions(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict]) -> list[Finding]:
     judgment, found = evidence.judgment, []
     score, passed = judgment.data["score"], judgment.data["passed"]
     stored = f"score {describe(score)}, passed {describe(passed)}"
-    given = [] if fallback else verdicts_of(evidence)
     if given and not any(verdict.agrees_with(score, passed) for verdict in given):
         said = "; ".join(f"score {verdict.score:g}, passed {describe(verdict.passed)}" for verdict in given[:3])
         found.append(
@@ -171,25 +171,23 @@ def _contradictions(evidence: SlotEvidence, run: RunEvidence, fallback: bool) ->
     return found
 
 
-def _warnings(evidence: SlotEvidence, run: RunEvidence, fallback: bool) -> list[Finding]:
+def _warnings(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict], fallback: bool) -> list[Finding]:
     judgment, found = evidence.judgment, []
     if fallback:
         reason = judgment.data.get("fallback_reason")
         message = "expected a judge's verdict, found a fallback"
         found.append(finding("fallback", judgment.file, f"{message} ({describe(reason)})" if reason else message))
-    else:
-        given = verdicts_of(evidence)
-        score, passed = judgment.data["score"], judgment.data["passed"]
-        if given and not given[-1].agrees_with(score, passed):
-            last = f"score {given[-1].score:g}, passed {describe(given[-1].passed)}"
-            found.append(
-                finding(
-                    "verdict-revised",
-                    judgment.file,
-                    f"expected the last of {len(given)} verdicts ({last}), "
-                    f"found an earlier one (score {describe(score)}, passed {describe(passed)})",
-                )
+    score, passed = judgment.data["score"], judgment.data["passed"]
+    if given and not given[-1].agrees_with(score, passed):
+        last = f"score {given[-1].score:g}, passed {describe(given[-1].passed)}"
+        found.append(
+            finding(
+                "verdict-revised",
+                judgment.file,
+                f"expected the last of {len(given)} verdicts ({last}), "
+                f"found an earlier one (score {describe(score)}, passed {describe(passed)})",
             )
+        )
     judged, finished = _moment(evidence.timing), _moment(run.timing)
     if judged and finished and judged < finished:
         found.append(

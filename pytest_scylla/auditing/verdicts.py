@@ -15,7 +15,7 @@ from ..experiment.records import Json, MalformedJSON, decode_object_at, parse_ob
 
 MOST_OBJECTS = 64
 
-_FENCE = re.compile(r"^[ \t]*```[^\n]*\n?", re.MULTILINE)
+_FENCE = "```"
 _OBJECT_START = re.compile(r'\{\s*["}]')
 # A string cannot contain a line break, so an odd quote in prose spoils no more than its own line.
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}]')
@@ -69,10 +69,14 @@ def _unwrapped(reply: str) -> str | None:
 
 def _objects(reply: str) -> Iterator[dict[str, Json]]:
     """The top-level objects of each part of the reply: what stands between two fence lines, or outside of them."""
-    start = 0
-    for fence in _FENCE.finditer(reply):
-        yield from _objects_in(reply, start, fence.start())
-        start = fence.end()
+    start, fence = 0, reply.find(_FENCE)
+    while fence >= 0:
+        line_start = reply.rfind("\n", 0, fence) + 1
+        line_end = reply.find("\n", fence)
+        if not reply[line_start:fence].strip():
+            yield from _objects_in(reply, start, fence)
+            start = line_end if line_end >= 0 else len(reply)
+        fence = reply.find(_FENCE, line_end) if line_end >= 0 else -1
     yield from _objects_in(reply, start, len(reply))
 
 

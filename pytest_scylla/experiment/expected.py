@@ -108,16 +108,19 @@ class Experiment:
             yield SlotId(run, number), model
 
 
-def load_experiment(path: str | os.PathLike[str], *, subtests: str | os.PathLike[str] | None = None) -> Experiment:
+def load_experiment(
+    path: str | os.PathLike[str], *, subtests: str | os.PathLike[str] | None = None, given: str | None = None
+) -> Experiment:
     """Read an experiment's configuration and directory listings; nothing of its runs.
 
     :param path: the experiment's root directory.
     :param subtests: a directory of subtest definitions, ``tN/NN-name.yaml``; the first ``max_subtests`` of each tier
         are expected. Without it, whatever the directories, the checkpoint and the aggregates mention is.
+    :param given: how the user wrote ``path``, for messages and reports; ``path`` itself by default.
     :raises ExperimentError: the directory, its configuration or the definitions cannot be used.
     """
-    given = os.fspath(path)
-    root = Path(os.path.abspath(given))
+    given = os.fspath(path) if given is None else given
+    root = Path(os.path.abspath(path))
     try:
         folder = open_experiment(root)
     except OSError as error:
@@ -367,9 +370,7 @@ def _keys(value: Json) -> list[str]:
     return list(value) if isinstance(value, Mapping) else []
 
 
-def _add(
-    known: dict[str, set[str]], named: list[tuple[str, str]], file: str, refused: list[RefusedSource]
-) -> None:
+def _add(known: dict[str, set[str]], named: list[tuple[str, str]], file: str, refused: list[RefusedSource]) -> None:
     for tier, subtest in named:
         if not (TIER.fullmatch(tier) and SUBTEST.fullmatch(subtest)):
             message = f"expected ids such as T5 and 13, found {describe(tier)} and {describe(subtest)}"

@@ -1,0 +1,291 @@
+"""The collection tree: experiment > tier > subtest > run > its judge slots and the run itself.
+
+Items are ordinary pytest functions on this tree, so that options, markers and fixtures mean what they mean elsewhere.
+Collecting reads no file: what is expected is known from the experiment, and every worker agrees on it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from .auditing.findings import finding
+from .experiment.layout import CONFIG, RunId
+from .outcomes import AuditedExperiment, ItemOutcome
+
+if TYPE_CHECKING:
+    from .auditing.run import RunAudit
+    from .auditing.status import Case
+    from .options import Settings
+
+
+class _OfExperiment:
+    """What all nodes of an experiment share: hooks are those that apply where pytest was started."""
+
+    session: pytest.Session
+    config: pytest.Config
+
+    @property
+    def ihook(self) -> Any:
+        # By its own path, a node that lies outside of the project would lose the hooks of the project's conftest.py.
+        return self.session.gethookproxy(self.config.invocation_params.dir)
+
+
+class InvocationDirectory(pytest.Directory):
+    """The directory where pytest was started, when no positional argument asks for anything in it.
+
+    It is what the experiments hang under, so that the fixtures of the conftest.py there are visible to them.
+    """
+
+    def collect(self) -> Iterator[pytest.Item | pytest.Collector]:
+        """Collect nothing: the session adds the experiments."""
+        return iter(())
+
+
+class ExperimentNode(_OfExperiment, pytest.Collector):
+    """An experiment."""
+
+    audited: AuditedExperiment
+    settings: Settings
+
+    @classmethod
+    def make(cls, parent: pytest.Collector, audited: AuditedExperiment, settings: Settings) -> ExperimentNode:
+        """Make the node of ``audited``; its node id is the experiment's name."""
+        node: ExperimentNode = cls.from_parent(
+            parent, name=audited.name, nodeid=audited.name, path=audited.experiment.root
+        )
+        node.audited, node.settings = audited, settings
+        return node
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """The tiers."""
+        for tier in self.audited.experiment.subtests:
+            yield TierNode.from_parent(self, name=tier, nodeid=f"{self.name}/{tier}")
+
+    @cached_property
+    def relative_root(self) -> str:
+        """The experiment's root relative to pytest's rootdir, for locations."""
+        return os.path.relpath(self.audited.experiment.root, self.config.rootpath)
+
+
+class TierNode(_OfExperiment, pytest.Collector):
+    """A tier."""
+
+    parent: ExperimentNode
+
+    def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
+        """The subtests; for a tier of which nobody knows them, one item that says so."""
+        subtests = self.parent.audited.experiment.subtests[self.name]
+        if not subtests and self.name in self.parent.audited.selection:
+            run_like = RunNode.from_parent(self, name=self.name, nodeid=self.nodeid, path=self.path)
+            yield TierItem.from_parent(run_like, name="subtests", callobj=check)
+        for subtest in subtests:
+            yield SubtestNode.from_parent(self, name=subtest, nodeid=f"{self.nodeid}/{subtest}")
+
+
+class SubtestNode(_OfExperiment, pytest.Collector):
+    """A subtest: one configuration of a tier."""
+
+    parent: TierNode
+
+    def collect(self) -> Iterator[pytest.Collector]:
+        """The runs that are selected, in part or whole."""
+        audited = self.parent.parent.audited
+        selection, judges = audited.selection, audited.experiment.judges_per_run
+        places = [audited.experiment.root / stage / self.parent.name / self.name for stage in audited.experiment.stages]
+        fallback = _existing_ancestor(places[0], audited.experiment.root)
+        for number in range(1, audited.experiment.config.runs_per_subtest + 1):
+            run = RunId(self.parent.name, self.name, number)
+            if selection.run_is_whole(run) or any(
+                f"{run}/judge_{judge:02d}" in selection for judge in range(1, judges + 1)
+            ):
+                paths = (place / run.name for place in places)
+                path = next((path for path in paths if path.is_dir()), fallback)
+                node = RunNode.from_parent(self, name=run.name, nodeid=f"{self.nodeid}/{run.name}", path=path)
+                node.run = run
+                yield node
+
+
+class RunNode(_OfExperiment, pytest.Module):
+    """A run: a "module" without source, so that module-scoped fixtures live once a run.
+
+    Its path is the run's directory, or where that is absent the nearest directory that exists: --last-failed asks for
+    the path, and an absent run is an item as well.
+    """
+
+    obj = None
+    run: RunId
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The judge slots, then the run itself, which is repaired last."""
+        audited = self.experiment_node.audited
+        run_id = str(self.run)
+        for number in range(1, audited.experiment.judges_per_run + 1):
+            name = f"judge_{number:02d}"
+            if f"{run_id}/{name}" in audited.selection:
+                yield JudgeSlotItem.from_parent(self, name=name, callobj=check_judge_slot)
+        if run_id in audited.selection:
+            yield RunItem.from_parent(self, name="run", callobj=check_run)
+
+    @cached_property
+    def experiment_node(self) -> ExperimentNode:
+        """The experiment that the run belongs to."""
+        node = self.getparent(ExperimentNode)
+        assert node is not None
+        return node
+
+    @cached_property
+    def outcomes(self) -> dict[str, ItemOutcome]:
+        """The outcome of the run and of each of its slots, by item name; audited when first asked for."""
+        from .auditing.run import examine
+
+        settings = self.experiment_node.settings
+        try:
+            case, audit = examine(self.experiment_node.audited.experiment, self.run, settings.policy)
+        except OSError as error:
+            gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
+            return dict.fromkeys(self._names(), ItemOutcome("unsafe", "failed", (gone,), "none"))
+        return _outcomes(case, audit, settings.strict)
+
+    def _names(self) -> Iterator[str]:
+        yield "run"
+        for slot, _ in self.experiment_node.audited.experiment.slots(self.run):
+            yield slot.name
+
+
+class ScyllaItem(_OfExperiment, pytest.Function):
+    """An item of an experiment. Its ``outcome`` is its verdict; the test fails if that is not sound."""
+
+    parent: RunNode
+
+    @property
+    def item_id(self) -> str:
+        """The id by which --scylla-select and the reports name the item."""
+        raise NotImplementedError
+
+    @property
+    def outcome(self) -> ItemOutcome:
+        """The verdict on this item."""
+        return self.parent.outcomes[self.name]
+
+    @property
+    def location(self) -> tuple[str, int | None, str]:  # type: ignore[override]
+        """The file that a person would open, relative to rootdir, and the item's id."""
+        return (os.path.join(self.parent.experiment_node.relative_root, self.subject), 0, self.item_id)
+
+    @property
+    def subject(self) -> str:
+        """The file that the item is about, relative to the experiment."""
+        raise NotImplementedError
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """What :attr:`location` is made of."""
+        return (self.parent.experiment_node.audited.experiment.root / self.subject, 0, self.item_id)
+
+
+class RunItem(ScyllaItem):
+    """A run."""
+
+    @property
+    def item_id(self) -> str:
+        return str(self.parent.run)
+
+    @property
+    def subject(self) -> str:
+        return f"{self.parent.run}/run_result.json"
+
+
+class JudgeSlotItem(ScyllaItem):
+    """A judge slot."""
+
+    @property
+    def item_id(self) -> str:
+        return f"{self.parent.run}/{self.name}"
+
+    @property
+    def subject(self) -> str:
+        return f"{self.parent.run}/judge/{self.name}/judgment.json"
+
+
+class TierItem(ScyllaItem):
+    """A tier of which nothing says what subtests it has: it cannot be green."""
+
+    @property
+    def item_id(self) -> str:
+        return self.parent.name
+
+    @property
+    def subject(self) -> str:
+        return self.parent.name
+
+    @cached_property
+    def outcome(self) -> ItemOutcome:  # type: ignore[override]
+        message = "expected subtests, found none on disk, in the checkpoint or in an aggregate"
+        remedy = "none: name the definitions with --scylla-subtests=DIR, or take the tier out of tiers_to_run"
+        return ItemOutcome("missing", "failed", (finding("subtests-unknown", self.item_id, message),), remedy)
+
+
+def check(request: pytest.FixtureRequest) -> None:
+    """Fail with what is wrong with the item, in its own words and without a traceback."""
+    item = request.node
+    if item.outcome.outcome != "passed":
+        pytest.fail(failure_text(item.item_id, item.outcome), pytrace=False)
+
+
+@pytest.mark.scylla_run
+def check_run(request: pytest.FixtureRequest) -> None:
+    """The test of a run."""
+    check(request)
+
+
+@pytest.mark.scylla_judge
+def check_judge_slot(request: pytest.FixtureRequest) -> None:
+    """The test of a judge slot."""
+    check(request)
+
+
+def failure_text(item_id: str, outcome: ItemOutcome) -> str:
+    """What a person reads of a failing item: id and status, one line a finding, and what would repair it."""
+    lines = [f"{item_id}: {outcome.status}"]
+    lines += [f"  {found}" if found.severity == "error" else f"  warning: {found}" for found in outcome.findings]
+    lines.append(f"  repair: {outcome.remedy}")
+    return "\n".join(lines)
+
+
+def _outcomes(case: Case, audit: RunAudit, strict: bool) -> dict[str, ItemOutcome]:
+    from .repair.plan import remedy_for_run, remedy_for_slot
+
+    outcomes = {}
+    for slot in audit.slots:
+        failed = not slot.complete or (strict and bool(slot.findings))
+        outcomes[slot.slot.name] = ItemOutcome(
+            slot.status,
+            "failed" if failed else "passed",
+            slot.findings,
+            str(remedy_for_slot(case, audit, slot)) if failed else "",
+            slot.score,
+            slot.passed,
+            fallback=slot.fallback,
+        )
+    failed = audit.status != "completed" or (strict and bool(audit.findings))
+    outcomes["run"] = ItemOutcome(
+        audit.status,
+        "failed" if failed else "passed",
+        audit.findings,
+        str(remedy_for_run(case, audit)) if failed else "",
+        audit.score,
+        audit.passed,
+        audit.cost_usd,
+    )
+    return outcomes
+
+
+def _existing_ancestor(path: Path, root: Path) -> Path:
+    while path != root and not path.is_dir():
+        path = path.parent
+    return path

@@ -1,0 +1,42 @@
+"""The pytest plugin: its options, and, once a session asks for an experiment, the plugins that do the work.
+
+Without such an option nothing else is imported and no other hook is registered.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from .options import add_options, is_requested
+
+_ROOTS = pytest.StashKey[tuple[str, ...]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare options and ini options."""
+    add_options(parser)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
+    """Find the experiments, and keep pytest away from what lies in them, before it imports anything."""
+    if is_requested(early_config.known_args_namespace):
+        from .invocation import experiment_roots, guard_command_line
+
+        roots = experiment_roots(early_config)
+        guard_command_line(early_config, args, roots)
+        early_config.stash[_ROOTS] = roots
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the markers; register the session's plugins if an experiment was asked for."""
+    config.addinivalue_line("markers", "scylla_run: a run of an experiment (pytest-scylla)")
+    config.addinivalue_line("markers", "scylla_judge: a judge slot of an experiment (pytest-scylla)")
+    roots = config.stash.get(_ROOTS, None)
+    if roots is not None:
+        from .options import read_settings
+        from .protocol import ShortProtocol
+        from .session import AuditSession
+
+        config.pluginmanager.register(AuditSession(config, read_settings(config), roots), "scylla-session")
+        config.pluginmanager.register(ShortProtocol(config), "scylla-protocol")

@@ -1,0 +1,231 @@
+"""What a person reads on the terminal: header, listing of failures by cause, summary.
+
+All texts that come from an experiment are printable by the time they get here: names of models are quoted, findings
+are made so (see :mod:`..experiment.wording`).
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from ..auditing.experiment import audit_experiment
+from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
+from ..experiment.wording import printable
+from ..options import Settings
+from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome
+from .counts import Counts, count
+
+MANY = 30
+"""Above this many failing items they are listed by cause instead of one by one."""
+
+_ALWAYS_SHOWN = {
+    "runs": ("completed", "results", "failed", "partial", "missing"),
+    "judge_slots": ("complete", "missing", "failed", "agent_failed"),
+    "one slot": ("complete", "missing", "failed"),
+}
+_EXAMPLES = 3
+
+
+def header(audited: AuditedExperiment, settings: Settings) -> list[str]:
+    """Say what is going to be audited, and on what ground it is expected."""
+    experiment = audited.experiment
+    runs, judges = experiment.expected_runs, experiment.judges_per_run
+    source = "as defined" if experiment.expected_from == "tiers" else "as found on disk, in checkpoint and aggregates"
+    lines = [
+        f"scylla: {printable(experiment.given)}: {runs} runs and {runs * judges} judge slots expected; "
+        f"subtests {source}"
+    ]
+    if audited.selection.globs:
+        lines.append(f"scylla: selected {', '.join(map(printable, audited.selection.globs))}")
+    return lines
+
+
+# Summary
+
+
+def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExperiment]) -> None:
+    """Print how many runs and slots have which status, and the warnings; less with -q, more with -v."""
+    verbosity = reporter.config.get_verbosity()
+    if verbosity < -1:
+        return
+    for audited in experiments:
+        title = audited.name if len(experiments) > 1 else "experiment"
+        reporter.write_sep("=", printable(title))
+        for line in summary_lines(audited, verbosity):
+            reporter.write_line(line)
+
+
+def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
+    """The summary of one experiment. ``verbosity`` is pytest's: below 0 shorter, above 0 with every warning."""
+    counts = count(audited)
+    lines = _table(counts, by_slot=verbosity >= 0)
+    if audited.experiment.unknown_tiers:
+        lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
+    warned = [(item_id, found) for item_id, found in _warnings(audited)]
+    if verbosity > 0:
+        lines += [f"warning: {item_id}: {found}" for item_id, found in warned]
+    elif verbosity == 0 and warned:
+        lines.append("warnings")
+        codes = Counter(found.code for _, found in warned)
+        width = max(map(len, codes))
+        lines += [f"  {number:>6} {code:<{width}}  {CODES[code].meaning}" for code, number in codes.most_common()]
+    elif warned:
+        lines.append(f"warnings      {len(warned)}")
+    return lines
+
+
+def _warnings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
+    for found in audit_experiment(audited.experiment):
+        yield audited.experiment.config.experiment_id, found
+    for item_id in sorted(audited.outcomes):
+        for found in audited.outcomes[item_id].findings:
+            if found.severity == "warning":
+                yield item_id, found
+
+
+def _table(counts: Counts, *, by_slot: bool) -> list[str]:
+    slots = counts["judge_slots"]
+    rows = [
+        ["runs", *_cells(counts["runs"], "runs", RUN_STATUSES)],
+        ["judge slots", *_cells(slots, "judge_slots", SLOT_STATUSES)],
+    ]
+    lines = _aligned(rows)
+    if by_slot:
+        rows = []
+        for number, row in slots["by_slot"].items():
+            label = f"  judge_{int(number):02d} ({printable(row['model'], 60)})"
+            rows.append([label, *_cells(row, "one slot", SLOT_STATUSES)[1:]])
+        lines += _aligned(rows)
+    return lines
+
+
+def _cells(row: Counts, kind: str, statuses: dict[str, str]) -> list[str]:
+    rare = [status for status in (*statuses, NOT_AUDITED, "fallback") if status not in _ALWAYS_SHOWN[kind]]
+    shown = [*_ALWAYS_SHOWN[kind], *(status for status in rare if row.get(status))]
+    cells = [f"{row['expected']} expected"]
+    return cells + [f"{row[status]} {status.replace(NOT_AUDITED, 'not audited')}" for status in shown]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    label = max([12, *(len(row[0]) for row in rows)])
+    width = max(map(len, rows))
+    widths = [max([0, *(len(row[column]) for row in rows if column < len(row))]) for column in range(1, width)]
+    return [(row[0].ljust(label) + "  " + "   ".join(map(str.ljust, row[1:], widths))).rstrip() for row in rows]
+
+
+# Failures by cause
+
+
+@dataclass
+class _Cause:
+    """Failing items with the same kind, status and first finding."""
+
+    kind: str
+    status: str
+    code: str
+    remedy: str
+    items: list[str] = field(default_factory=list)
+    with_slots: int = 0
+
+
+class Listing:
+    """Our own listing of failing items, where there are too many for a section each.
+
+    pytest would print some five lines for each, and take seconds: it is replaced unless -v or --tb asks for it.
+    """
+
+    def __init__(
+        self,
+        reporter: pytest.TerminalReporter,
+        experiments: Sequence[AuditedExperiment],
+        settings: Settings,
+        locate: Callable[[str], tuple[AuditedExperiment, str] | None],
+    ) -> None:
+        self._reporter = reporter
+        self._experiments = experiments
+        self._settings = settings
+        self._locate = locate
+
+    @contextmanager
+    def instead_of_failures(self) -> Iterator[None]:
+        """While active, pytest's own summaries do not see our failing items; the listing is printed instead."""
+        stats = self._reporter.stats
+        failed = stats.get("failed", [])
+        ours = [report for report in failed if getattr(report, "scylla_outcome", None)]
+        config = self._reporter.config
+        if len(ours) <= MANY or config.get_verbosity() > 0 or config.option.tbstyle != "auto":
+            yield
+            return
+        hidden = set(map(id, ours))
+        stats["failed"] = [report for report in failed if id(report) not in hidden]
+        try:
+            yield
+        finally:
+            stats["failed"] = failed
+        if config.get_verbosity() >= -1:
+            self._print(len(ours))
+
+    def _print(self, failing: int) -> None:
+        self._reporter.write_sep("=", f"{failing} items are not sound, by cause")
+        for audited in self._experiments:
+            for line in causes_lines(audited, self._settings):
+                self._reporter.write_line(line)
+
+
+def causes_lines(audited: AuditedExperiment, settings: Settings) -> list[str]:
+    """The failing items of an experiment by cause: how many, three of them, what to do, what to type next."""
+    lines = []
+    for cause in sorted(_causes(audited), key=lambda cause: (-len(cause.items), cause.kind, cause.code)):
+        noun = {"run": "run", "judge_slot": "judge slot", "tier": "tier"}[cause.kind]
+        total = f"{len(cause.items)} {noun}{'s' * (len(cause.items) != 1)}"
+        slots = f", with {cause.with_slots} judge slots that wait for them" if cause.with_slots else ""
+        examples = ", ".join(cause.items[:_EXAMPLES]) + (", .." if len(cause.items) > _EXAMPLES else "")
+        lines += [
+            f"{total} {cause.status}: {cause.code}{slots}",
+            f"    {CODES[cause.code].meaning}" if cause.code in CODES else "    It was not looked at to the end.",
+            f"    {examples}",
+            f"    repair: {cause.remedy}",
+            f"    look at one: {_command(audited, cause.items[0], settings)}",
+            "",
+        ]
+    return lines
+
+
+def _causes(audited: AuditedExperiment) -> list[_Cause]:
+    causes: dict[tuple[str, str, str, str], _Cause] = {}
+    absent_runs: dict[str, _Cause] = {}
+    for item_id in sorted(audited.outcomes):  # a run comes before its slots
+        outcome = audited.outcomes[item_id]
+        if outcome.outcome == "passed":
+            continue
+        kind = "tier" if "/" not in item_id else "judge_slot" if "/judge_" in item_id else "run"
+        if outcome.status == "agent_failed" and (run := absent_runs.get(item_id.rpartition("/")[0])):
+            run.with_slots += 1
+            continue
+        code = _first_code(outcome)
+        cause = causes.setdefault(
+            (kind, outcome.status, code, outcome.remedy), _Cause(kind, outcome.status, code, outcome.remedy)
+        )
+        cause.items.append(item_id)
+        if kind == "run" and outcome.status in ("missing", "failed", "partial"):
+            absent_runs[item_id] = cause
+    return list(causes.values())
+
+
+def _first_code(outcome: ItemOutcome) -> str:
+    for found in (*outcome.errors, *outcome.findings):
+        return found.code
+    return outcome.outcome
+
+
+def _command(audited: AuditedExperiment, item_id: str, settings: Settings) -> str:
+    words = ["pytest", f"--scylla-exp={audited.experiment.given}", f"--scylla-select={item_id}"]
+    if settings.subtests is not None:
+        words.append(f"--scylla-subtests={settings.subtests}")
+    return printable(shlex.join(words), 1000)

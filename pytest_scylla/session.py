@@ -1,0 +1,176 @@
+"""A session that audits experiments: the hooks that act once an experiment is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import pytest
+
+from .experiment.expected import ExperimentError, load_experiment
+from .invocation import Inside, guard_outputs
+from .nodes import ExperimentNode, InvocationDirectory, ScyllaItem
+from .options import Settings
+from .outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
+from .protocol import attach_outcome, user_properties
+from .report import json_file, terminal
+
+
+class AuditSession:
+    """Collects the experiments, keeps what is learned about their items, and reports it."""
+
+    def __init__(self, config: pytest.Config, settings: Settings, roots: tuple[str, ...]) -> None:
+        """Load the experiments.
+
+        :raises pytest.UsageError: one of them cannot be audited, or a selection matches nothing.
+        """
+        here = config.invocation_params.dir
+        guard_outputs(config, roots)
+        self._config = config
+        self._settings = settings
+        self._inside = Inside(here, roots)
+        selection = Selection(settings.select)
+        names = unique_names([str(here / root) for root in roots])
+        try:
+            subtests = None if settings.subtests is None else here / settings.subtests
+            loaded = [load_experiment(here / root, subtests=subtests, given=root) for root in roots]
+        except ExperimentError as error:
+            raise pytest.UsageError(str(error)) from None
+        self.experiments = [
+            AuditedExperiment(name, experiment, selection) for name, experiment in zip(names, loaded, strict=True)
+        ]
+        self._refuse_empty_selection(selection)
+        self._interrupted = False
+
+    def _refuse_empty_selection(self, selection: Selection) -> None:
+        for glob in selection.globs:
+            single = Selection((glob,))
+            if not any(item_id in single for audited in self.experiments for item_id in audited.item_ids()):
+                raise pytest.UsageError(
+                    f"--scylla-select={glob!r} matches no run and no judge slot; "
+                    "ids look like T5/13/run_10 and T5/13/run_10/judge_01"
+                )
+
+    def locate(self, nodeid: str) -> tuple[AuditedExperiment, str] | None:
+        """The experiment and the item id that a node id stands for, if it is one of ours."""
+        path, _, name = nodeid.partition("::")
+        for audited in self.experiments:
+            if path.startswith(audited.name + "/"):
+                item_id = path[len(audited.name) + 1 :]
+                return audited, f"{item_id}/{name}" if name.startswith("judge_") else item_id
+        return None
+
+    # Collection
+
+    def pytest_collect_directory(self, path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect the invocation directory as the place of the experiments, if nothing in it was asked for."""
+        if path == self._config.invocation_params.dir and not self._config.known_args_namespace.file_or_dir:
+            directory: pytest.Collector = InvocationDirectory.from_parent(parent, path=path)
+            return directory
+        if self._inside(path):  # above an invocation directory inside an experiment: not even an __init__.py counts
+            return pytest.Dir.from_parent(parent, path=path)
+        return None
+
+    def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
+        """Never collect what lies inside an experiment; it may be below a directory that is collected."""
+        here = self._config.invocation_params.dir
+        if self._inside(collection_path) and collection_path != here and collection_path not in here.parents:
+            return True
+        return None
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Add the experiments to what the session collected."""
+        report = yield
+        if isinstance(collector, pytest.Session) and report.passed:
+            host = self._host(collector, report.result)
+            report.result = [
+                *report.result,
+                *(ExperimentNode.make(host, audited, self._settings) for audited in self.experiments),
+            ]
+        return report
+
+    def _host(self, session: pytest.Session, collected: list[pytest.Item | pytest.Collector]) -> pytest.Collector:
+        """The node of the invocation directory, which has the fixtures of its conftest.py; else the session."""
+        here = self._config.invocation_params.dir
+        for node in collected:
+            for above in node.listchain():
+                if isinstance(above, pytest.Directory) and above.path == here:
+                    return above
+        return session
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Count what was selected."""
+        self._count_selected(item.nodeid for item in session.items if isinstance(item, ScyllaItem))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Count what was selected, as a worker tells; all workers tell the same."""
+        self._count_selected(ids)
+
+    def _count_selected(self, nodeids: Iterable[str]) -> None:
+        for audited in self.experiments:
+            audited.selected = 0
+        for nodeid in nodeids:
+            if located := self.locate(nodeid):
+                located[0].selected += 1
+
+    # Running
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Send an item's outcome along with the report of its call."""
+        if isinstance(item, ScyllaItem) and call.when == "call":
+            item.user_properties.extend(user_properties(item))
+        report = yield
+        if isinstance(item, ScyllaItem) and call.when == "call":
+            attach_outcome(report, item)
+        return report
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep an item's outcome."""
+        data = getattr(report, "scylla_outcome", None)
+        if data is None and not (report.failed and report.when != "teardown"):
+            return
+        if located := self.locate(report.nodeid):
+            audited, item_id = located
+            if data is None:  # a worker died, or a fixture of someone else failed: the item was not looked at
+                outcome = ItemOutcome(NOT_AUDITED, "crashed")
+            else:
+                outcome = ItemOutcome.from_data(data)
+            audited.outcomes[item_id] = outcome
+
+    # Reporting
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what is going to be audited."""
+        return [line for audited in self.experiments for line in terminal.header(audited, self._settings)]
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Remember an interruption for the report."""
+        self._interrupted = True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Write the reports."""
+        if hasattr(self._config, "workerinput") or self._config.option.collectonly:
+            return
+        stopped = bool(session.shouldfail or session.shouldstop)
+        interrupted = self._interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
+        for path in self._settings.reports:
+            json_file.write(path, self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
+        """Print the summary; and where many items failed, our own listing instead of one section each."""
+        if self._config.option.collectonly:
+            return (yield)
+        listed = terminal.Listing(terminalreporter, self.experiments, self._settings, self.locate)
+        with listed.instead_of_failures():
+            result = yield
+        terminal.summary(terminalreporter, self.experiments)
+        return result

@@ -1,0 +1,46 @@
+"""Experiments for the tests: a small synthetic one to damage, and the recorded one where it is at hand."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.synthetic import small, write_experiment
+
+RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def pristine_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A healthy experiment: T0/00, T0/01 and T1/01 with 2 runs and 3 judges each. Shared: not to be written to."""
+    root = tmp_path_factory.mktemp("pristine") / "exp"
+    write_experiment(root, small())
+    return root
+
+
+@pytest.fixture
+def experiment_dir(pristine_experiment: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the healthy experiment, to damage."""
+    root = tmp_path / "exp"
+    shutil.copytree(pristine_experiment, root)
+    yield root
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def recorded_experiment() -> Path:
+    """The recorded experiment, read where it is."""
+    if not (RECORDED / "dryrun").is_dir():
+        pytest.skip("the recorded experiment is not on this machine")
+    return RECORDED / "dryrun"
+
+
+@pytest.fixture(scope="session")
+def recorded_subtests() -> Path:
+    """The recorded subtest definitions, read where they are."""
+    if not (RECORDED / "subtests").is_dir():
+        pytest.skip("the recorded subtest definitions are not on this machine")
+    return RECORDED / "subtests"
