@@ -109,6 +109,7 @@ class Inside:
         self._roots = tuple(os.path.realpath(here / root) for root in roots)
 
     def __call__(self, path: str | os.PathLike[str]) -> bool:
+        """Whether ``path`` (relative to the invocation directory) lies in an experiment."""
         real = os.path.realpath(self._here / path)
         return any(real == root or real.startswith(root + os.sep) for root in self._roots)
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -30,9 +30,13 @@ class _OfExperiment:
     session: pytest.Session
     config: pytest.Config
 
-    @property
+    parent: Any
+
+    @cached_property
     def ihook(self) -> Any:
-        # By its own path, a node that lies outside of the project would lose the hooks of the project's conftest.py.
+        """The hooks to call for this node: by its own path it would lose those of the project's conftest.py."""
+        if isinstance(self.parent, _OfExperiment):
+            return self.parent.ihook
         return self.session.gethookproxy(self.config.invocation_params.dir)
 
 
@@ -124,12 +128,12 @@ class RunNode(_OfExperiment, pytest.Module):
     def collect(self) -> Iterator[pytest.Item]:
         """The judge slots, then the run itself, which is repaired last."""
         audited = self.experiment_node.audited
-        run_id = str(self.run)
+        whole = audited.selection.run_is_whole(self.run)
         for number in range(1, audited.experiment.judges_per_run + 1):
             name = f"judge_{number:02d}"
-            if f"{run_id}/{name}" in audited.selection:
+            if whole or f"{self.run}/{name}" in audited.selection:
                 yield JudgeSlotItem.from_parent(self, name=name, callobj=check_judge_slot)
-        if run_id in audited.selection:
+        if whole:
             yield RunItem.from_parent(self, name="run", callobj=check_run)
 
     @cached_property
@@ -151,6 +155,11 @@ class RunNode(_OfExperiment, pytest.Module):
             gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
             return dict.fromkeys(self._names(), ItemOutcome("unsafe", "failed", (gone,), "none"))
         return _outcomes(case, audit, settings.strict)
+
+    @cached_property
+    def keyword_names(self) -> dict[str, Literal[1]]:
+        """The keywords that the run's items have from it and from above it."""
+        return dict.fromkeys(self.keywords, 1)
 
     def _names(self) -> Iterator[str]:
         yield "run"
@@ -174,7 +183,12 @@ class ScyllaItem(_OfExperiment, pytest.Function):
         return self.parent.outcomes[self.name]
 
     @property
-    def location(self) -> tuple[str, int | None, str]:  # type: ignore[override]
+    def keyword_names(self) -> dict[str, Literal[1]]:
+        """The item's keywords as a report has them; those of its run are looked up once."""
+        return {**self.parent.keyword_names, self.name: 1, **{mark.name: 1 for mark in self.own_markers}}
+
+    @property
+    def location(self) -> tuple[str, int | None, str]:
         """The file that a person would open, relative to rootdir, and the item's id."""
         return (os.path.join(self.parent.experiment_node.relative_root, self.subject), 0, self.item_id)
 
@@ -182,6 +196,12 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     def subject(self) -> str:
         """The file that the item is about, relative to the experiment."""
         raise NotImplementedError
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+        """Show a verdict as it is, without the search for the frames that it came by; anything else as pytest does."""
+        if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
+            return excinfo.getrepr(style="value", tbfilter=False)
+        return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:
         """What :attr:`location` is made of."""
@@ -193,10 +213,12 @@ class RunItem(ScyllaItem):
 
     @property
     def item_id(self) -> str:
+        """The run's id, such as ``T5/13/run_10``."""
         return str(self.parent.run)
 
     @property
     def subject(self) -> str:
+        """The run's final record."""
         return f"{self.parent.run}/run_result.json"
 
 
@@ -205,10 +227,12 @@ class JudgeSlotItem(ScyllaItem):
 
     @property
     def item_id(self) -> str:
+        """The slot's id, such as ``T5/13/run_10/judge_01``."""
         return f"{self.parent.run}/{self.name}"
 
     @property
     def subject(self) -> str:
+        """The slot's judgment."""
         return f"{self.parent.run}/judge/{self.name}/judgment.json"
 
 
@@ -217,22 +241,29 @@ class TierItem(ScyllaItem):
 
     @property
     def item_id(self) -> str:
+        """The tier's id, such as ``T5``."""
         return self.parent.name
 
     @property
     def subject(self) -> str:
+        """The tier's directory."""
         return self.parent.name
 
     @cached_property
-    def outcome(self) -> ItemOutcome:  # type: ignore[override]
+    def outcome(self) -> ItemOutcome:
+        """Always a failure, with the remedy."""
         message = "expected subtests, found none on disk, in the checkpoint or in an aggregate"
         remedy = "none: name the definitions with --scylla-subtests=DIR, or take the tier out of tiers_to_run"
         return ItemOutcome("missing", "failed", (finding("subtests-unknown", self.item_id, message),), remedy)
 
 
 def check(request: pytest.FixtureRequest) -> None:
+    """The test of an item."""
+    check_outcome(request.node)
+
+
+def check_outcome(item: ScyllaItem) -> None:
     """Fail with what is wrong with the item, in its own words and without a traceback."""
-    item = request.node
     if item.outcome.outcome != "passed":
         pytest.fail(failure_text(item.item_id, item.outcome), pytrace=False)
 
@@ -251,7 +282,8 @@ def check_judge_slot(request: pytest.FixtureRequest) -> None:
 
 def failure_text(item_id: str, outcome: ItemOutcome) -> str:
     """What a person reads of a failing item: id and status, one line a finding, and what would repair it."""
-    lines = [f"{item_id}: {outcome.status}"]
+    codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
+    lines = [f"{item_id}: {outcome.status} ({codes})"]
     lines += [f"  {found}" if found.severity == "error" else f"  warning: {found}" for found in outcome.findings]
     lines.append(f"  repair: {outcome.remedy}")
     return "\n".join(lines)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fnmatch import translate
+from pathlib import Path
 from typing import Any
 
 from .auditing.findings import Finding
@@ -128,7 +129,7 @@ def unique_names(roots: list[str]) -> list[str]:
 
     Whatever means something in a node id or on a terminal is replaced by ``_``.
     """
-    parts = [os.path.realpath(root).split(os.sep) for root in roots]
+    parts = [Path(os.path.realpath(root)).parts for root in roots]
     depth = [1] * len(roots)
     while True:
         names = ["/".join(_plain(part) for part in path[-count:]) for path, count in zip(parts, depth, strict=True)]

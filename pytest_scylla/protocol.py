@@ -1,20 +1,19 @@
-"""A shorter protocol for items that have nothing to report.
+"""A shorter protocol for items that need no fixture.
 
-For a healthy item, four fifths of the time of pytest's own protocol go into capturing, logging and fixture machinery
-around three phases in which nothing happens. Such an item gets the same three reports, made directly. Whoever could
-tell the difference gets pytest's own protocol: a failing item, and every item where an autouse fixture applies or
-another plugin or conftest.py takes part in running tests.
+For such an item, four fifths of the time of pytest's own protocol go into capturing, logging and fixture machinery
+around three phases of which two do nothing. It gets its reports of call and teardown made directly; a setup that did
+nothing goes unreported. Whoever could tell the difference gets pytest's own protocol: every item where an autouse
+fixture applies, or another plugin or conftest.py takes part in running tests.
 """
 
 from __future__ import annotations
 
-import time
+from itertools import zip_longest
 from types import ModuleType
-from typing import Literal, get_args
 
 import pytest
 
-from .nodes import ScyllaItem
+from .nodes import ScyllaItem, check_outcome
 
 _RUNNING_HOOKS = (
     "pytest_runtest_protocol",
@@ -26,13 +25,11 @@ _RUNNING_HOOKS = (
     "pytest_fixture_setup",
 )
 _WATCHING_OPTIONS = ("setupshow", "setuponly", "setupplan", "trace", "usepdb")
-_OWN_MODULES = ("_pytest.", "pytest_scylla.", "xdist.")
-
-Phase = Literal["setup", "call", "teardown"]
+_OWN_MODULES = ("_pytest.", "xdist.")
 
 
 class ShortProtocol:
-    """Runs healthy items the short way, where that cannot be noticed."""
+    """Runs items of experiments the short way, where that cannot be noticed."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -41,17 +38,39 @@ class ShortProtocol:
         self._standing: pytest.Collector | None = None
 
     @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool | None:
+        """Run the session's items in turn, as pytest does, but ours without asking every plugin.
+
+        Where items are run by somebody else, such as xdist, this only serves as the protocol of each.
+        """
+        if _implementers(self._config, "pytest_runtestloop", but="_pytest.") or session.config.option.collectonly:
+            return None
+        if session.testsfailed and not session.config.option.continue_on_collection_errors:
+            return None
+        for item, nextitem in zip_longest(session.items, session.items[1:]):
+            if not self.run_short(item, nextitem):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=nextitem)
+            if session.shouldfail:
+                raise session.Failed(session.shouldfail)
+            if session.shouldstop:
+                raise session.Interrupted(session.shouldstop)
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
         """Run ``item`` the short way and return True, or leave it to pytest."""
-        if self._fits(item, nextitem):
-            assert isinstance(item, ScyllaItem)
-            start = time.time()
-            began = time.perf_counter()
-            if item.outcome.outcome == "passed":
-                _report(item, start, time.perf_counter() - began)
-                return True
+        if self.run_short(item, nextitem):
+            return True
         self._standing = _deepest_common(item, nextitem)
         return None
+
+    def run_short(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
+        """Run ``item`` the short way if nobody can tell; whether that was so."""
+        if not self._fits(item, nextitem):
+            return False
+        assert isinstance(item, ScyllaItem)
+        _run(item)
+        return True
 
     def _fits(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         if not isinstance(item, ScyllaItem) or item.fixturenames != ["request"]:
@@ -68,36 +87,52 @@ class ShortProtocol:
 def _others_take_part(config: pytest.Config) -> bool:
     if any(config.getoption(option, default=False) for option in _WATCHING_OPTIONS):
         return True
-    for name in _RUNNING_HOOKS:
-        for implementation in getattr(config.hook, name).get_hookimpls():
-            plugin = implementation.plugin
-            module = plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__
-            if not f"{module}.".startswith(_OWN_MODULES):
-                return True
-    return False
+    return any(_implementers(config, name, but=_OWN_MODULES) for name in _RUNNING_HOOKS)
 
 
-def _report(item: ScyllaItem, start: float, duration: float) -> None:
-    hook, nodeid, location = item.ihook, item.nodeid, item.location
+def _implementers(config: pytest.Config, hook: str, but: str | tuple[str, ...]) -> list[str]:
+    """The modules that implement ``hook``, ours and those whose names begin with ``but`` aside."""
+    plugins = [implementation.plugin for implementation in getattr(config.hook, hook).get_hookimpls()]
+    modules = [plugin.__name__ if isinstance(plugin, ModuleType) else type(plugin).__module__ for plugin in plugins]
+    return [name for name in modules if not f"{name}.".startswith(but) and not name.startswith("pytest_scylla.")]
+
+
+def _run(item: ScyllaItem) -> None:
+    hook, nodeid, location, keywords = item.ihook, item.nodeid, item.location, item.keyword_names
     hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
-    keywords: dict[str, Literal[1]] = dict.fromkeys(item.keywords, 1)
-    for phase in get_args(Phase):
-        call = phase == "call"
-        report = pytest.TestReport(
-            nodeid,
-            location,
-            keywords,
-            "passed",
-            None,
-            phase,
-            duration=duration if call else 0.0,
-            start=start,
-            stop=start + duration if call else start,
-            user_properties=user_properties(item),
-        )
-        if call:
-            attach_outcome(report, item)
-        hook.pytest_runtest_logreport(report=report)
+    call = pytest.CallInfo.from_call(
+        lambda: check_outcome(item), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+    )
+    properties = user_properties(item)
+    report = pytest.TestReport(
+        nodeid,
+        location,
+        keywords,
+        "passed" if call.excinfo is None else "failed",
+        None if call.excinfo is None else item.repr_failure(call.excinfo),
+        "call",
+        duration=call.duration,
+        start=call.start,
+        stop=call.stop,
+        user_properties=properties,
+    )
+    attach_outcome(report, item)
+    hook.pytest_runtest_logreport(report=report)
+    if call.excinfo is not None:
+        hook.pytest_exception_interact(node=item, call=call, report=report)
+    # JUnit closes a test case, and shows its properties, at the report of the teardown.
+    teardown = pytest.TestReport(
+        nodeid,
+        location,
+        keywords,
+        "passed",
+        None,
+        "teardown",
+        start=call.stop,
+        stop=call.stop,
+        user_properties=properties,
+    )
+    hook.pytest_runtest_logreport(report=teardown)
     hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..experiment.records import Json, MalformedJSON, parse_object
 from ..experiment.schemas import is_valid, problems
+from ..experiment.strict_json import Json, MalformedJSON, parse_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +112,8 @@ def read_copies(copies: list[tuple[str, bytes]]) -> AgentOutput:
             known = judged[data] = _judge_copy(file, data)
         copy = known if known.file == file else OutputCopy(file, data, known.fault, known.reply)
         (faults if copy.fault else sound).append(copy)
-    data = _true_text([copy.data for copy in sound])
-    return AgentOutput(data, judged[data].reply if data is not None else None, tuple(sound), tuple(faults))
+    truth = _true_text([copy.data for copy in sound])
+    return AgentOutput(truth, judged[truth].reply if truth is not None else None, tuple(sound), tuple(faults))
 
 
 def _true_text(texts: list[bytes]) -> bytes | None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..experiment.layout import run_named_in
-from ..experiment.records import Json, Record
+from ..experiment.records import Record
+from ..experiment.strict_json import Json
 from ..experiment.wording import describe
 from .agent_output import AgentOutput, TokenCounts
 from .consensus import Consensus, agree, consensus_of, grades_near

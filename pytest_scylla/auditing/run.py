@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..experiment.expected import Experiment
@@ -50,12 +52,25 @@ def examine(experiment: Experiment, run: RunId, policy: Policy) -> tuple[Case, R
 
     :raises OSError: the experiment itself can no longer be opened.
     """
-    case = Case(read_run(experiment, run, policy), policy)
+    with _garbage_collection_paused():
+        case = Case(read_run(experiment, run, policy), policy)
+        status, findings, slots = decide(case)
     evidence = case.evidence
-    status, findings, slots = decide(case)
     score = passed = None
     if status == "completed":
         score, passed = evidence.run_result.data["judge_score"], evidence.run_result.data["judge_passed"]
     own = usage_of_reply(case.output)
     cost = own.cost_usd if own is not None else evidence.result.data.get("cost_usd")
     return case, RunAudit(run, status, findings, slots, score, passed, cost)
+
+
+@contextmanager
+def _garbage_collection_paused() -> Iterator[None]:
+    # Reading a run makes thousands of objects and no cycle; looking for cycles among them takes a sixth of the time.
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

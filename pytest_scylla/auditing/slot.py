@@ -12,7 +12,8 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..experiment.layout import SlotId
-from ..experiment.records import Json, Record
+from ..experiment.records import Record
+from ..experiment.strict_json import Json
 from ..experiment.wording import describe
 from .consensus import agree
 from .evidence import Policy, RunEvidence, SlotEvidence
@@ -54,10 +55,12 @@ class SlotAudit:
         return replace(self, findings=findings)
 
     def with_status(self, status: SlotStatus, *findings: Finding) -> SlotAudit:
-        """The same slot under another status, for the reason that ``findings`` give."""
-        return replace(
-            self, status=status, findings=(*findings, *self.findings), score=None, passed=None, judgment=None
-        )
+        """The same slot under another status, for the reason that ``findings`` give.
+
+        What was found in the slot stays; that nothing is there would add nothing.
+        """
+        own = () if self.status == "missing" else self.findings
+        return replace(self, status=status, findings=(*findings, *own), score=None, passed=None, judgment=None)
 
 
 def audit_slot(evidence: SlotEvidence, run: RunEvidence, policy: Policy) -> SlotAudit:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 
 from ..experiment.records import Blob, Record
 from . import derived
@@ -47,6 +46,11 @@ class Case:
             stdout = run.result.data["stdout"].encode("utf-8", "surrogatepass")
             copies.append((f"{run.result.file} /stdout", stdout))
         return read_copies(copies)
+
+    @cached_property
+    def consensus_findings(self) -> tuple[Finding, ...]:
+        """What is wrong with the consensus, and what is worth knowing about it."""
+        return tuple(derived.stale_consensus(self.evidence, self.slots, self.extra_slots))
 
     @cached_property
     def exit_code(self) -> int | None:
@@ -146,7 +150,7 @@ def _derived_files(case: Case) -> Iterator[Finding]:
     run = case.evidence
     yield from _output_file(case)
     yield from derived.stale_agent_result(run, case.output)
-    yield from (found for found in _consensus(case) if found.severity == "error")
+    yield from (found for found in case.consensus_findings if found.severity == "error")
     yield from derived.stale_run_result(run, case.output, case.slots)
     if not any(slot.complete for slot in case.slots):
         message = f"expected judgments, found none of {len(case.slots)} slots complete"
@@ -162,17 +166,14 @@ def _output_file(case: Case) -> Iterator[Finding]:
     elif truth is not None and blob.data != truth:
         fault = next((copy.fault for copy in case.output.faults if copy.file == blob.file), "")
         if truth.startswith(blob.data):
-            message = f"expected {len(truth)} bytes, as in {derived.output_file(case.output)}, found the first {len(blob.data)}"
+            source = derived.output_file(case.output)
+            message = f"expected the {len(truth)} bytes of {source}, found the first {len(blob.data)}"
             yield finding("output-truncated", blob.file, message)
         elif fault:
             yield finding("output-malformed", blob.file, fault)
         else:
             message = f"expected the text of {derived.output_file(case.output)}, found another"
             yield finding("output-differs", blob.file, message)
-
-
-def _consensus(case: Case) -> Iterator[Finding]:
-    return derived.stale_consensus(case.evidence, case.slots, case.extra_slots)
 
 
 RULES: tuple[tuple[RunStatus, Callable[[Case], Iterator[Finding]]], ...] = (
@@ -190,13 +191,16 @@ RULES: tuple[tuple[RunStatus, Callable[[Case], Iterator[Finding]]], ...] = (
 
 def decide(case: Case) -> tuple[RunStatus, tuple[Finding, ...], tuple[SlotAudit, ...]]:
     """Apply the rules: the run's status with its findings, and its slots as they stand in that run."""
-    for status, rule in RULES:
-        if errors := tuple(rule(case)):
-            break
-    else:
-        status, errors = "completed", ()
+    status, errors = _first_that_holds(case)
     warnings = tuple(_run_warnings(case)) if status in ("completed", "results", "conflict") else ()
     return status, errors + warnings, tuple(_settle(case, status, errors))
+
+
+def _first_that_holds(case: Case) -> tuple[RunStatus, tuple[Finding, ...]]:
+    for status, rule in RULES:
+        if errors := tuple(rule(case)):
+            return status, errors
+    return "completed", ()
 
 
 def _run_warnings(case: Case) -> Iterator[Finding]:
@@ -204,7 +208,7 @@ def _run_warnings(case: Case) -> Iterator[Finding]:
     for extra in case.evidence.extra_slots:
         count = len(case.slots)
         yield finding("extra-slot", extra.folder.file, f"expected {count} judge{'s' * (count != 1)}, found another")
-    yield from (found for found in _consensus(case) if found.severity == "warning")
+    yield from (found for found in case.consensus_findings if found.severity == "warning")
 
 
 def _settle(case: Case, status: RunStatus, errors: tuple[Finding, ...]) -> Iterator[SlotAudit]:
@@ -213,8 +217,8 @@ def _settle(case: Case, status: RunStatus, errors: tuple[Finding, ...]) -> Itera
         imposed, reason = _imposed(case, status, errors, slot, bool(evidence.replies))
         if imposed is not None:
             yield slot.with_status(imposed, *reason)
-        elif slot.complete:
-            yield slot.with_findings(tuple(chain(slot.findings, slot_side_files(evidence))))
+        elif slot.complete and (warnings := tuple(slot_side_files(evidence))):
+            yield slot.with_findings(slot.findings + warnings)
         else:
             yield slot
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..experiment.records import Json, MalformedJSON, decode_object_at, parse_object
+from ..experiment.strict_json import Json, MalformedJSON, decode_object_at, parse_object
 
 MOST_OBJECTS = 64
 
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}]')
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A verdict object: its ``score`` (0 to 1), whether it ``passed``, and the whole object as it stood in the reply."""
+    """A verdict object: its ``score`` (0 to 1), whether it ``passed``, and the whole object as the reply holds it."""
 
     score: float
     passed: bool
@@ -75,7 +75,7 @@ def _objects(reply: str) -> Iterator[dict[str, Json]]:
         line_end = reply.find("\n", fence)
         if not reply[line_start:fence].strip():
             yield from _objects_in(reply, start, fence)
-            start = line_end if line_end >= 0 else len(reply)
+            start = line_end + 1 if line_end >= 0 else len(reply)
         fence = reply.find(_FENCE, line_end) if line_end >= 0 else -1
     yield from _objects_in(reply, start, len(reply))
 
@@ -83,6 +83,13 @@ def _objects(reply: str) -> Iterator[dict[str, Json]]:
 def _objects_in(reply: str, start: int, end: int) -> Iterator[dict[str, Json]]:
     if reply.find('"passed"', start, end) < 0:
         return
+    if reply.startswith("{", start):
+        try:
+            yield parse_object(reply[start:end])
+        except MalformedJSON:
+            pass  # more than one object, prose, or a broken one: look closer
+        else:
+            return
     closing: dict[int, int] | None = None
     while opening := _OBJECT_START.search(reply, start, end):
         begin = opening.start()

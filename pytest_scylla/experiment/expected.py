@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from .layout import CHECKPOINT, CONFIG, RUN, STAGES, SUBTEST, TIER, RunId, SlotId, tier_order
-from .records import Blob, Folder, Json, Problem, open_experiment
+from .records import Blob, Folder, Problem, open_experiment
 from .schemas import as_record
+from .strict_json import Json
 from .wording import describe, printable
 
 MOST_RUNS = 200_000
@@ -286,13 +287,13 @@ class _Listing:
 
     @staticmethod
     def _add_tier(subtests: dict[str, list[str]], folder: Folder) -> None:
-        for subtest, kind in folder.names.items():
-            if SUBTEST.fullmatch(subtest) and kind != "file":
+        for subtest in folder.names:
+            if SUBTEST.fullmatch(subtest) and folder.kind(subtest) != "file":
                 runs = subtests.setdefault(subtest, [])
                 subtest_folder = folder.open(subtest)
                 if isinstance(subtest_folder, Folder):
                     with subtest_folder:
-                        runs.extend(name for name, kind in subtest_folder.names.items() if kind == "directory")
+                        runs.extend(name for name in subtest_folder.names if subtest_folder.kind(name) == "directory")
 
     def subtests(self) -> Iterator[tuple[str, str]]:
         for (_, tier), subtests in self.tiers.items():

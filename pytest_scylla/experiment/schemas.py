@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .records import Blob, Json, MalformedJSON, Problem, Record, parse_object
+from .records import Blob, Problem, Record
+from .strict_json import Json, MalformedJSON, parse_object
 from .wording import describe, printable
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def _innermost(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
 def _problem(error: ValidationError) -> Problem:
     path = [str(step) for step in error.absolute_path]
     secret = "env_vars" in path
-    value = error.validator_value
+    value: Any = error.validator_value
     keyword = str(error.validator)
     found = describe(error.instance, secret=secret)
     if keyword == "required" and isinstance(error.instance, Mapping):

@@ -14,7 +14,7 @@ UNKNOWN = ItemOutcome(NOT_AUDITED, "not-run")
 
 def count(audited: AuditedExperiment) -> Counts:
     """Return the COUNTS of the report's contract: ``runs`` and ``judge_slots`` by status."""
-    runs = {"expected": 0, **dict.fromkeys(RUN_STATUSES, 0), NOT_AUDITED: 0}
+    runs: Counts = {"expected": 0, **dict.fromkeys(RUN_STATUSES, 0), NOT_AUDITED: 0}
     slots: Counts = {"expected": 0, **dict.fromkeys(SLOT_STATUSES, 0), NOT_AUDITED: 0, "fallback": 0}
     by_slot: dict[str, Counts] = {
         str(number): {

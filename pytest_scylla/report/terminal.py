@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -105,7 +105,7 @@ def _table(counts: Counts, *, by_slot: bool) -> list[str]:
     return lines
 
 
-def _cells(row: Counts, kind: str, statuses: dict[str, str]) -> list[str]:
+def _cells(row: Counts, kind: str, statuses: Iterable[str]) -> list[str]:
     rare = [status for status in (*statuses, NOT_AUDITED, "fallback") if status not in _ALWAYS_SHOWN[kind]]
     shown = [*_ALWAYS_SHOWN[kind], *(status for status in rare if row.get(status))]
     cells = [f"{row['expected']} expected"]
@@ -114,8 +114,9 @@ def _cells(row: Counts, kind: str, statuses: dict[str, str]) -> list[str]:
 
 def _aligned(rows: list[list[str]]) -> list[str]:
     label = max([12, *(len(row[0]) for row in rows)])
-    width = max(map(len, rows))
-    widths = [max([0, *(len(row[column]) for row in rows if column < len(row))]) for column in range(1, width)]
+    longest = max(map(len, rows))
+    # A row's last cell needs no room behind it.
+    widths = [max([0, *(len(row[column]) for row in rows if column < len(row) - 1)]) for column in range(1, longest)]
     return [(row[0].ljust(label) + "  " + "   ".join(map(str.ljust, row[1:], widths))).rstrip() for row in rows]
 
 

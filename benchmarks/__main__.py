@@ -1,0 +1,138 @@
+"""The speed claims, each beside its baseline: ``python -m benchmarks [--rounds N] [--large]``.
+
+What is compared is the CPU time (user and system) of whole processes, run in turn so that a busy machine slows both
+alike; ratios are those of the medians. The baseline is bare pytest on as many empty parametrized tests as the
+experiment has items. Experiments are written to a temporary directory first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from .synthetic import FULL_SCALE, Plan, run_dir, run_ids, write_experiment
+
+BARE = """
+import pytest
+
+@pytest.mark.parametrize("number", range({items}))
+def test_nothing(number):
+    pass
+"""
+
+# Whatever else is installed for the project's own tests would be measured too, on both sides.
+QUIET = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:hypothesispytest", "-p", "no:html")
+
+
+@dataclass
+class Measured:
+    """One command: its CPU seconds, wall seconds and peak memory (MB), a value a round."""
+
+    name: str
+    command: tuple[str, ...]
+    limit: float | None
+    baseline: str
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    peak: list[float] = field(default_factory=list)
+
+    def run(self, directory: Path) -> None:
+        """Run the command once."""
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *QUIET, *self.command],
+            cwd=directory,
+            stdout=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 1):
+            raise SystemExit(f"{self.name}: pytest ended with {process.returncode}")
+        self.wall.append(time.perf_counter() - start)
+        self.cpu.append(usage.ru_utime + usage.ru_stime)
+        self.peak.append(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks; the exit code is 1 if a claim does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of all commands (default: 5)")
+    parser.add_argument("--large", action="store_true", help="also 11,300 runs, which takes some minutes")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(prefix="scylla-benchmark-") as name:
+        directory = Path(name)
+        groups = [_full_scale(directory)]
+        if options.large:
+            groups.append(_large(directory))
+        held = True
+        for group in groups:
+            for _ in range(options.rounds):
+                for measured in group:
+                    measured.run(directory)
+            held &= _print(group)
+    return 0 if held else 1
+
+
+def _full_scale(directory: Path) -> list[Measured]:
+    items = len(list(run_ids(FULL_SCALE))) * (1 + len(FULL_SCALE.judge_models))
+    (directory / "test_bare.py").write_text(BARE.format(items=items))
+    write_experiment(directory / "healthy", FULL_SCALE)
+    write_experiment(directory / "failing", FULL_SCALE)
+    for record in _derived_records(directory / "failing", FULL_SCALE):
+        record.unlink()
+    bare = f"bare pytest, {items:,} empty tests"
+    return [
+        Measured(bare, ("-p", "no:scylla", "test_bare.py"), None, bare),
+        Measured(f"full audit, {items:,} healthy items", ("--scylla-exp=healthy",), 1.0, bare),
+        Measured(
+            "the same, pytest's own protocol", ("--scylla-exp=healthy", "-p", "benchmarks.own_protocol"), None, bare
+        ),
+        Measured(f"full audit, {items:,} failing items", ("--scylla-exp=failing",), 2.5, bare),
+        Measured("--collect-only", ("--scylla-exp=healthy", "--collect-only"), 0.5, bare),
+    ]
+
+
+def _large(directory: Path) -> list[Measured]:
+    plan = replace(FULL_SCALE, runs_per_subtest=10 * FULL_SCALE.runs_per_subtest)
+    write_experiment(directory / "large", plan)
+    write_experiment(directory / "half", plan, missing=lambda run: int(run[-3:].lstrip("_")) % 2 == 0)
+    small = f"{len(list(run_ids(FULL_SCALE))):,} runs"
+    return [
+        Measured(small, ("--scylla-exp=healthy",), None, small),
+        Measured(f"{len(list(run_ids(plan))):,} runs", ("--scylla-exp=large",), 11.5, small),
+        Measured("the same, half of them missing", ("--scylla-exp=half",), 11.5, small),
+    ]
+
+
+def _derived_records(root: Path, plan: Plan) -> Iterator[Path]:
+    for run in run_ids(plan):
+        directory = run_dir(root, plan, run)
+        yield directory / "run_result.json"
+        yield from directory.glob("judge/judge_*/judgment.json")
+
+
+def _print(group: list[Measured]) -> bool:
+    baseline = {measured.name: statistics.median(measured.cpu) for measured in group}
+    width = max(len(measured.name) for measured in group)
+    print(f"\n{'':{width}}  CPU s   wall s   peak MB   ratio   claimed")
+    held = True
+    for measured in group:
+        cpu, wall, peak = (statistics.median(values) for values in (measured.cpu, measured.wall, measured.peak))
+        ratio = cpu / baseline[measured.baseline]
+        claim = "" if measured.limit is None else f"<= {measured.limit}"
+        held &= measured.limit is None or ratio <= measured.limit
+        print(f"{measured.name:{width}}  {cpu:5.2f}   {wall:6.2f}   {peak:7.0f}   {ratio:5.2f}   {claim}")
+    return held
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
