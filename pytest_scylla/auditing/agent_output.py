@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..experiment.schemas import is_valid, problems
-from ..experiment.strict_json import Json, MalformedJSON, parse_object
+from ..experiment.strict_json import Json, MalformedJSON, decode_object_at, parse_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,16 @@ def _find_reply(text: bytes) -> tuple[dict[str, Any] | None, str]:
                 continue
             if _is_reply(record):
                 return record, ""
-    return None, fault
+    leading = _leading_object(text) if text.startswith(b"{") else None
+    return (leading, "") if leading is not None and _is_reply(leading) else (None, fault)
+
+
+def _leading_object(text: bytes) -> dict[str, Any] | None:
+    """The object, perhaps over several lines, that ``text`` begins with and goes on behind."""
+    try:
+        return decode_object_at(text.decode("utf-8"), 0)[0]
+    except (MalformedJSON, UnicodeDecodeError):
+        return None
 
 
 def _is_reply(record: Mapping[str, Json]) -> bool:

@@ -53,7 +53,8 @@ def consensus_of(judgments: Sequence[Scored]) -> Consensus | None:
     if not judgments:
         return None
     count = len(judgments)
-    score = sum(judgment.score for judgment in judgments) / count
+    # Summed exactly: judges of one mind must not fall below their own grade by rounding.
+    score = math.fsum(judgment.score for judgment in judgments) / count
     return Consensus(score, 2 * sum(judgment.passed for judgment in judgments) > count, grade_of(score), count)
 
 

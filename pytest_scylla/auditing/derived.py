@@ -13,7 +13,7 @@ from .agent_output import AgentOutput, TokenCounts
 from .consensus import Consensus, agree, consensus_of, grades_near
 from .evidence import RunEvidence
 from .findings import Finding, finding, problem_finding
-from .slot import SlotAudit
+from .slot import SlotAudit, verdicts_of
 from .verdicts import Verdict
 
 _COUNTS = (
@@ -199,10 +199,26 @@ def _basis(run: RunEvidence, slots: Sequence[SlotAudit]) -> tuple[list[Verdict],
     While slots are lost, run_result.json still lists what they said.
     """
     complete = [slot.verdict for slot in slots if slot.verdict]
-    if len(complete) < len(slots) and run.run_result.sound and run.run_result.data["judges"]:
-        listed = run.run_result.data["judges"]
-        return [Verdict(float(entry["score"]), entry["passed"], entry) for entry in listed], "run_result.json's judges"
+    if len(complete) < len(slots) and run.run_result.sound:
+        listed = [_listed_verdict(entry) for entry in run.run_result.data["judges"] if not _never_given(run, entry)]
+        if listed:
+            return listed, "run_result.json's judges"
     return complete, f"{len(complete)} complete judge slot{'s' * (len(complete) != 1)}"
+
+
+def _listed_verdict(entry: Mapping[str, Json]) -> Verdict:
+    return Verdict(float(entry["score"]), entry["passed"], dict(entry))
+
+
+def _never_given(run: RunEvidence, entry: Mapping[str, Json]) -> bool:
+    """Whether a listed verdict is a failure that was written down as a score.
+
+    Its judgment says itself that it is not valid, and no reply of the judge bears it out.
+    """
+    slot = next((slot for slot in run.slots if slot.slot.number == entry["judge_number"]), None)
+    if slot is None or slot.judgment.data.get("is_valid", True) is True:
+        return False
+    return not any(verdict.agrees_with(entry["score"], entry["passed"]) for verdict in verdicts_of(slot))
 
 
 def _consensus_differences(data: Mapping[str, Json], expected: Consensus) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from ..experiment.layout import JUDGE, RunId, SlotId
 from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_experiment
 from ..experiment.schemas import Kind, as_record
 
-_MODEL = re.compile(rb"^\*\*Model\*\*:[ \t]*(\S[^\r\n]*?)[ \t]*\r?$", re.MULTILINE)
+_MODEL = re.compile(rb"^\*\*Model\*\*:([^\r\n]*)", re.MULTILINE)
 _PROMPTS = frozenset({"prompt.md", "task_prompt.md", "judge_prompt.md", "workspace"})
 
 
@@ -59,7 +59,7 @@ class RunEvidence:
     """What lies in a run. ``folder`` is "absent" also where the directory holds nothing but prompts.
 
     ``also_at`` names further places where the run lies. ``agent`` and ``judge`` are the two directories.
-    ``stderr`` and ``judge_prompt`` are looked at, not read. ``extra_slots`` are beyond the configuration.
+    ``stderr`` is looked at, not read. ``extra_slots`` are beyond the configuration.
     """
 
     run: RunId
@@ -99,6 +99,8 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
             for stage in experiment.stages:
                 found.append(_open_run(root, stage, run))
             held = [(blob, folder) for blob, folder in found if not _is_bare(blob, folder)]
+            # A file in the place of one layout's directory is no second run.
+            held = [place for place in held if place[0].state != "malformed"] or held
             if not held:
                 return _read(experiment, run, Blob(found[0][0].file, "absent"), None, (), policy)
             (blob, folder), others = held[0], tuple(other.file for other, _ in held[1:])
@@ -152,7 +154,7 @@ def _read(
             model_file=reader.blob(agent, agent_at, "MODEL.md"),
             consensus=reader.record(judge, judge_at, "result.json", "consensus"),
             judge_timing=reader.record(judge, judge_at, "timing.json", "judge-timing"),
-            judge_prompt=folder.look("judge_prompt.md") if folder else Blob(f"{place.file}/judge_prompt.md", "absent"),
+            judge_prompt=reader.blob(folder, place, "judge_prompt.md"),
             run_result=reader.record(folder, place, "run_result.json", "run-result"),
             slots=tuple(reader.slot(judge, judge_at, slot, model) for slot, model in experiment.slots(run)),
             extra_slots=tuple(
@@ -206,4 +208,4 @@ class _Reader:
 
 def _named_model(blob: Blob) -> str | None:
     match = _MODEL.search(blob.data)
-    return match[1].decode("utf-8", "replace") if match else None
+    return (match[1].decode("utf-8", "replace").strip() or None) if match else None

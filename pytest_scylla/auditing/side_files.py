@@ -25,6 +25,8 @@ def run_side_files(run: RunEvidence, output: AgentOutput) -> Iterator[Finding]:
     yield from _unsound(run.command_log)
     yield from _model_file(run.model_file, run.named_model)
     yield from _lost(run.judge_prompt)
+    if run.judge_prompt.state == "sound" and not run.judge_prompt.data.strip():
+        yield finding("side-file-malformed", run.judge_prompt.file, "expected the judges' prompt, found it blank")
     yield from _unsound(run.judge_timing)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ..experiment.records import Blob, Record
+from ..experiment.wording import describe
 from . import derived
 from .agent_output import AgentOutput, TokenCounts, read_copies
 from .evidence import Policy, RunEvidence
@@ -106,7 +107,7 @@ def _agent_failed(case: Case) -> Iterator[Finding]:
         yield finding(name, place, f"expected an execution, found exit code {code} and no token counted")
     elif case.output.reply is not None and case.output.reply.service_error:
         status = case.output.reply.record["api_error_status"]
-        message = f"expected the agent's result, found an error of its service (api_error_status {status!r:.40})"
+        message = f"expected the agent's result, found an error of its service (api_error_status {describe(status)})"
         yield finding("agent-error", derived.output_file(case.output), message)
     elif not case.output.sound and _ended_without_output(case):
         yield finding("agent-output-missing", run.output.file, "expected the agent's output, found only its stderr.log")

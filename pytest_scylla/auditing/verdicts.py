@@ -10,15 +10,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from ..experiment.strict_json import Json, MalformedJSON, decode_object_at, parse_object
 
 MOST_OBJECTS = 64
 
 _FENCE = "```"
+_FENCE_TAG = re.compile(r"`*[\w+.-]*[ \t]*(\r?\n)?")
 _OBJECT_START = re.compile(r'\{\s*["}]')
-# A string cannot contain a line break, so an odd quote in prose spoils no more than its own line.
-_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}]')
+# A string cannot contain a line break, so an odd quote in prose spoils no more than its own line. The closing quote is
+# optional so that every quote is read once, whatever follows it.
+_TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}]')
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,10 @@ def verdicts_in(reply: str) -> list[Verdict]:
             return []
         reply = unwrapped
     found = []
-    for count, candidate in enumerate(_objects(reply), 1):
-        verdict = as_verdict(candidate)
+    for candidate in islice(_objects(reply), MOST_OBJECTS):
+        verdict = None if candidate is None else as_verdict(candidate)
         if verdict is not None:
             found.append(verdict)
-        if count == MOST_OBJECTS:
-            break
     return found
 
 
@@ -67,20 +68,23 @@ def _unwrapped(reply: str) -> str | None:
     return result if isinstance(result, str) else None
 
 
-def _objects(reply: str) -> Iterator[dict[str, Json]]:
-    """The top-level objects of each part of the reply: what stands between two fence lines, or outside of them."""
+def _objects(reply: str) -> Iterator[dict[str, Json] | None]:
+    """The top-level objects of each part of the reply: what stands between two fence lines, or outside of them.
+
+    ``None`` stands for an object that is broken: it counts among those that were looked at.
+    """
     start, fence = 0, reply.find(_FENCE)
     while fence >= 0:
-        line_start = reply.rfind("\n", 0, fence) + 1
         line_end = reply.find("\n", fence)
-        if not reply[line_start:fence].strip():
+        if not reply[reply.rfind("\n", 0, fence) + 1 : fence].strip():
             yield from _objects_in(reply, start, fence)
-            start = line_end + 1 if line_end >= 0 else len(reply)
+            tag = _FENCE_TAG.match(reply, fence)
+            start = tag.end() if tag else fence
         fence = reply.find(_FENCE, line_end) if line_end >= 0 else -1
     yield from _objects_in(reply, start, len(reply))
 
 
-def _objects_in(reply: str, start: int, end: int) -> Iterator[dict[str, Json]]:
+def _objects_in(reply: str, start: int, end: int) -> Iterator[dict[str, Json] | None]:
     if reply.find('"passed"', start, end) < 0:
         return
     if reply.startswith("{", start):
@@ -97,6 +101,7 @@ def _objects_in(reply: str, start: int, end: int) -> Iterator[dict[str, Json]]:
             candidate, start = decode_object_at(reply, begin)
             yield candidate
         except MalformedJSON:
+            yield None
             # What stands inside a broken object is not at top level: go on behind it, or, where it never closes, stop.
             if closing is None:
                 closing = _closing_braces(reply, start, end)

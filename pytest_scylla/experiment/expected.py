@@ -17,7 +17,7 @@ from typing import Literal
 from .layout import CHECKPOINT, CONFIG, RUN, STAGES, SUBTEST, TIER, RunId, SlotId, tier_order
 from .records import Blob, Folder, Problem, open_experiment
 from .schemas import as_record
-from .strict_json import Json
+from .strict_json import Json, MalformedJSON, parse_object
 from .wording import describe, printable
 
 MOST_RUNS = 200_000
@@ -272,7 +272,7 @@ class _Listing:
                 finally:
                     if opened is not root:
                         opened.close()
-            if opened is root or stage in root.names:
+            if opened is root or root.kind(stage) in ("directory", "unsafe"):
                 listing.stages.append(stage)
         return listing
 
@@ -338,6 +338,7 @@ def _add_from_checkpoint(root: Folder, known: dict[str, set[str]], refused: list
 def _add_from_aggregates(
     root: Folder, disk: _Listing, known: dict[str, set[str]], refused: list[RefusedSource]
 ) -> None:
+    without = set(known)
     for stage, tier in sorted(disk.tiers):
         if tier not in known:
             continue
@@ -345,30 +346,38 @@ def _add_from_aggregates(
         if isinstance(opened, Blob):
             continue
         with opened:
-            report = as_record(opened.read("report.json"), "tier-report")
-            if report.sound:
-                named = [(tier, child["id"]) for child in report.data["children"]]
-                _add(known, named, report.file, refused)
-                continue
-            result = as_record(opened.read("result.json"), "tier-result")
-            if result.sound:
-                _add(known, [(tier, subtest) for subtest in result.data["subtest_results"]], result.file, refused)
-    if all(known.values()):
-        return
-    # The one file that still names the subtests of a tier whose whole directory is gone.
-    result = as_record(root.read("result.json"), "experiment-result")
-    if result.sound:
-        named = [
-            (tier, subtest)
-            for tier, outcome in result.data["tier_results"].items()
-            if isinstance(outcome, Mapping)
-            for subtest in _keys(outcome.get("subtest_results"))
-        ]
-        _add(known, named, result.file, refused)
+            for name, names_of in (("report.json", _children), ("result.json", _subtest_results)):
+                blob = opened.read(name)
+                if subtests := names_of(_document(blob)):
+                    without.discard(tier)
+                    _add(known, [(tier, subtest) for subtest in subtests], blob.file, refused)
+    if without:
+        # A large file, but the one that still names the subtests of a tier whose own aggregates are gone.
+        blob = root.read("result.json")
+        tiers = _mapping(_document(blob).get("tier_results"))
+        named = [(tier, subtest) for tier, result in tiers.items() for subtest in _subtest_results(_mapping(result))]
+        _add({tier: known[tier] for tier in without}, named, blob.file, refused)
 
 
-def _keys(value: Json) -> list[str]:
-    return list(value) if isinstance(value, Mapping) else []
+def _document(blob: Blob) -> Mapping[str, Json]:
+    """An aggregate as far as it can be read. It is large, and only its ids are wanted: no schema is asked."""
+    try:
+        return parse_object(blob.data) if blob.state == "sound" else {}
+    except MalformedJSON:
+        return {}
+
+
+def _children(report: Mapping[str, Json]) -> list[str]:
+    children = report.get("children")
+    return [str(_mapping(child).get("id")) for child in children] if isinstance(children, list) else []
+
+
+def _subtest_results(result: Mapping[str, Json]) -> list[str]:
+    return list(_mapping(result.get("subtest_results")))
+
+
+def _mapping(value: Json) -> Mapping[str, Json]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _add(known: dict[str, set[str]], named: list[tuple[str, str]], file: str, refused: list[RefusedSource]) -> None:

@@ -127,6 +127,8 @@ class Folder:
     def open(self, name: str) -> Folder | Blob:
         """Open the directory ``name``; a :class:`Blob` says why that is not possible (never "sound")."""
         file = self._prefix + name
+        if "/" in name or name in ("", ".", ".."):
+            return Blob(file, "unsafe", reason="expected the name of an entry, found a path")
         try:
             return Folder(os.open(name, _DIRECTORY, dir_fd=self._fd), file)
         except FileNotFoundError:

@@ -47,6 +47,9 @@ Kind = Literal[
 
 MOST_PROBLEMS = 5
 
+_SECRETIVE: frozenset[Kind] = frozenset({"command-log"})
+"""Kinds of documents of which no value is ever shown: a command line and its environment hold secrets."""
+
 
 def schema_directory() -> Path:
     """Where the schema files lie: inside the installed package, or beside it in a source tree."""
@@ -86,7 +89,8 @@ def is_valid(kind: Kind, document: Json) -> bool:
 
 def problems(kind: Kind, document: Json) -> tuple[Problem, ...]:
     """Say what makes ``document`` invalid: at most five problems, by pointer; none if it is valid."""
-    found = {_problem(error) for error in _innermost(_reference_validator(kind).iter_errors(document))}
+    errors = _innermost(_reference_validator(kind).iter_errors(document))
+    found = {_problem(error, secret=kind in _SECRETIVE) for error in errors}
     return tuple(sorted(found, key=lambda problem: (problem.pointer, problem.message))[:MOST_PROBLEMS])
 
 
@@ -97,7 +101,8 @@ def as_record(blob: Blob, kind: Kind) -> Record:
     try:
         document = parse_object(blob.data)
     except MalformedJSON as error:
-        return Record(blob.file, "malformed", {}, (Problem("", str(error)),))
+        message = error.discreet if kind in _SECRETIVE else str(error)
+        return Record(blob.file, "malformed", {}, (Problem("", message),))
     if is_valid(kind, document):
         return Record(blob.file, "sound", document)
     return Record(blob.file, "invalid", {}, problems(kind, document))
@@ -114,9 +119,8 @@ def _innermost(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
             yield error
 
 
-def _problem(error: ValidationError) -> Problem:
+def _problem(error: ValidationError, *, secret: bool) -> Problem:
     path = [str(step) for step in error.absolute_path]
-    secret = "env_vars" in path
     value: Any = error.validator_value
     keyword = str(error.validator)
     found = describe(error.instance, secret=secret)
@@ -134,12 +138,20 @@ def _problem(error: ValidationError) -> Problem:
         message = f"expected at most {value}, found {found}"
     elif keyword in ("minItems", "minLength", "minProperties"):
         message = f"expected at least {value} of it, found {found}"
+    elif keyword in ("maxItems", "maxLength", "maxProperties"):
+        message = f"expected at most {value} of it, found {found}"
+    elif keyword == "const":
+        message = f"expected {describe(value)}, found {found}"
+    elif keyword == "uniqueItems":
+        message = f"expected every item once, found one of them twice in {found}"
     elif keyword == "pattern":
         message = f"expected text that begins like {printable(str(value))}, found {found}"
     elif secret:
         message = f"expected what its schema says, found {found}"
     else:
         message = f"expected what its schema says: {printable(error.message, 160)}"
+    if secret and "env_vars" in path:
+        path = path[: path.index("env_vars") + 1]  # a key below it may be somebody's secret, misplaced
     pointer = "".join("/" + printable(step.replace("~", "~0").replace("/", "~1"), 80) for step in path)
     return Problem(pointer, message, keyword)
 

@@ -18,14 +18,21 @@ Json = Any
 """What :mod:`json` returns: dict, list, str, int, float, bool or None."""
 
 MAX_DEPTH = 100
-MAX_INTEGER_DIGITS = 18
 
-_LARGE = 10.0**MAX_INTEGER_DIGITS
+# From here on an integer may be too large, or have been read as a float.
+_LARGE = 1e18
 _SPACE = b" \t\n\r"
 
 
 class MalformedJSON(ValueError):
-    """A text is not the sound JSON that a record has to be; the message says why, in one printable line."""
+    """A text is not the sound JSON that a record has to be; the message says why, in one printable line.
+
+    ``discreet`` says the same without a word from the text, for files that can hold secrets.
+    """
+
+    def __init__(self, message: str, discreet: str = "") -> None:
+        super().__init__(message)
+        self.discreet = discreet or message
 
 
 def parse_object(data: bytes | str) -> dict[str, Json]:
@@ -105,7 +112,9 @@ def _unique_keys(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise MalformedJSON(f"expected every key once, found {describe(key)} twice")
+                raise MalformedJSON(
+                    f"expected every key once, found {describe(key)} twice", "expected every key once, found one twice"
+                )
             seen.add(key)
     return value
 
@@ -118,8 +127,8 @@ def _finite(text: str) -> float:
 
 
 def _bounded(text: str) -> int:
-    if len(text) > MAX_INTEGER_DIGITS:
-        raise MalformedJSON(f"expected a 64-bit integer, found one of {len(text)} digits")
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise MalformedJSON(f"expected a 64-bit integer, found one of {len(text.lstrip('-'))} digits")
     return int(text)
 
 

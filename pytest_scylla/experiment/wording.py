@@ -21,10 +21,21 @@ def printable(text: str, limit: int = 500) -> str:
     >>> printable("a\x1b[31m::error::")
     'a\\x1b[31m:\\x3aerror:\\x3a'
     """
-    cut = text if len(text) <= limit else text[: limit - 2] + ".."
-    if not cut.isprintable():
-        cut = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
-    return cut.replace("::", ":\\x3a").replace("##", "#\\x23")
+    if not (text.isprintable() and len(text) <= limit):
+        text = _shortened(text, limit)
+    return text.replace("::", ":\\x3a").replace("##", "#\\x23")
+
+
+def _shortened(text: str, limit: int) -> str:
+    pieces: list[str] = []
+    room = limit
+    for character in text:
+        piece = character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        room -= len(piece)
+        if room < 2:
+            return "".join(pieces) + ".."
+        pieces.append(piece)
+    return "".join(pieces)
 
 
 def describe(value: Any, *, secret: bool = False) -> str:

@@ -47,7 +47,7 @@ def remedy_for_run(case: Case, audit: RunAudit) -> Remedy:
     codes = {found.code for found in audit.findings if found.severity == "error"}
     if lacking := _irreplaceable(case, codes):
         return Remedy(None, "", f"none: {lacking}")
-    if codes & {"no-complete-slot", "consensus-missing", "consensus-malformed", "consensus-invalid"}:
+    if "no-complete-slot" in codes or any(code.startswith("consensus-") for code in codes):
         return _remedy_by_judgments(case, audit)
     return _REBUILD
 
@@ -69,7 +69,7 @@ def remedy_for_slot(case: Case, audit: RunAudit, slot: SlotAudit) -> Remedy:
 
 
 def _judge_call(case: Case, evidence: SlotEvidence) -> Remedy:
-    if case.evidence.judge_prompt.state != "sound":
+    if not case.evidence.judge_prompt.data.strip():
         return Remedy(None, "", "none: judge_prompt.md is lost, so nobody can ask the judge again (evidence-gone)")
     return Remedy("judges", "1 judge call", f"ask {evidence.slot.name}'s model again")
 
@@ -79,11 +79,18 @@ def _remedy_by_judgments(case: Case, audit: RunAudit) -> Remedy:
     if any(slot.status in ("unsafe", "conflict") for slot in audit.slots):
         return Remedy(None, "", "none until the judge slots in conflict, or unsafe, are put right")
     remedies = [remedy_for_slot(case, audit, slot) for slot in audit.slots if not slot.complete]
+    disowned = any(found.code == "judgment-not-valid" for slot in audit.slots for found in slot.findings)
+    if disowned and (calls := sum(remedy.level == "judges" for remedy in remedies)):
+        return _by_judge_calls(calls)  # the average counts a failure, and without that judge it would lack a verdict
     if any(slot.complete for slot in audit.slots) or any(remedy.level == "regenerate" for remedy in remedies):
         return _REBUILD
     calls = sum(remedy.level == "judges" for remedy in remedies)
     if not calls:
         return Remedy(None, "", "none: no judgment survives, and judge_prompt.md is lost (evidence-gone)")
+    return _by_judge_calls(calls)
+
+
+def _by_judge_calls(calls: int) -> Remedy:
     plural = "s" * (calls != 1)
     return Remedy("judges", f"{calls} judge call{plural}", "judge its slots, then rebuild what follows from them")
 

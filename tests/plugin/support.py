@@ -1,0 +1,291 @@
+"""What the tests of the plugin share: a project with an experiment in it, damage, and ways to read a session."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+import pytest_scylla.session  # noqa: F401  -- so that not every session within this process imports it anew
+from benchmarks.synthetic import Plan, run_ids, small
+
+SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schemas" / "report.schema.json").read_text("utf-8"))
+
+NOT_RANDOM = ("-p", "no:randomly")
+NO_OTHERS = tuple(f"-pno:{name}" for name in ("hypothesispytest", "rerunfailures", "html", "metadata"))
+ALONE = (*NOT_RANDOM, *NO_OTHERS)
+"""Options by which no other plugin takes part in running tests, whatever is installed."""
+
+SLOTS = ("judge_01", "judge_02", "judge_03")
+
+RUN_COUNTS = ("completed", "results", "failed", "partial", "missing", "conflict", "unsafe", "not_audited")
+SLOT_COUNTS = ("complete", "missing", "failed", "agent_failed", "conflict", "unsafe", "not_audited")
+
+NASTY = "\x1b[31mred\x1b]0;title\x07 \x9b1m ::error file=x::boom ##[group]in ##vso[task.complete] \u202eback"
+"""Text that takes over a terminal, or a CI service that reads a log, where it is printed as it is."""
+
+
+def item_ids(plan: Plan | None = None) -> list[str]:
+    """The id of every item of a plan's experiment, in the order in which they run."""
+    plan = plan or small()
+    slots = [f"judge_{number:02d}" for number in range(1, len(plan.judge_models) + 1)]
+    return [item_id for run in run_ids(plan) for item_id in (*(f"{run}/{slot}" for slot in slots), run)]
+
+
+def node_id(item_id: str, name: str = "exp") -> str:
+    """The node id of an item of the experiment that is called ``name``."""
+    head, _, last = item_id.rpartition("/")
+    return f"{name}/{head}::{last}" if last.startswith("judge_") else f"{name}/{item_id}::run"
+
+
+def node_ids(items: Iterable[str] | None = None, name: str = "exp") -> list[str]:
+    """The node ids of items; of all of them by default."""
+    return [node_id(item_id, name) for item_id in (item_ids() if items is None else items)]
+
+
+# Damage
+
+
+def lose_judgment(experiment: Path, slot: str) -> None:
+    """Take a slot's judgment; its judge's reply survives."""
+    run, _, name = slot.rpartition("/")
+    (experiment / run / "judge" / name / "judgment.json").unlink()
+
+
+def lose_slot(experiment: Path, slot: str) -> None:
+    """Take a slot's judgment and every copy of its judge's reply."""
+    run, _, name = slot.rpartition("/")
+    for file in ("judgment.json", "response.txt", "stdout.log"):
+        (experiment / run / "judge" / name / file).unlink()
+
+
+def lose_run_result(experiment: Path, run: str) -> None:
+    """Take a run's run_result.json."""
+    (experiment / run / "run_result.json").unlink()
+
+
+def lose_run(experiment: Path, run: str) -> None:
+    """Take a run as a whole."""
+    shutil.rmtree(experiment / run)
+
+
+def lose_item(experiment: Path, item_id: str) -> None:
+    """Make exactly one item fail."""
+    if "/judge_" in item_id:
+        lose_judgment(experiment, item_id)
+    else:
+        lose_run_result(experiment, item_id)
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    """Change keys of a JSON file."""
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **changes}, indent=2), "utf-8")
+
+
+def edit_config(experiment: Path, **changes: Any) -> None:
+    """Change keys of an experiment's configuration."""
+    edit_json(experiment / "config" / "experiment.json", **changes)
+
+
+def judgment_of(experiment: Path, slot: str) -> Path:
+    """The judgment.json of a slot."""
+    run, _, name = slot.rpartition("/")
+    return experiment / run / "judge" / name / "judgment.json"
+
+
+def run_result_of(experiment: Path, run: str) -> Path:
+    """The run_result.json of a run."""
+    return experiment / run / "run_result.json"
+
+
+def damaged_in_several_ways(experiment: Path) -> list[str]:
+    """Damage an experiment: one run absent, one derived file lost, one judgment lost. Return the ids that fail."""
+    lose_run(experiment, "T0/00/run_02")
+    lose_run_result(experiment, "T1/01/run_01")
+    lose_judgment(experiment, "T1/02/run_01/judge_02")
+    absent = [f"T0/00/run_02/{slot}" for slot in SLOTS]
+    return [*absent, "T0/00/run_02", "T1/01/run_01", "T1/02/run_01/judge_02"]
+
+
+# What lies in a directory, to the last bit
+
+
+def snapshot(root: Path) -> dict[str, tuple[object, ...]]:
+    """Everything about each object below ``root`` but the time at which it was last read."""
+    seen: dict[str, tuple[object, ...]] = {}
+    for path in (root, *sorted(root.rglob("*"))):
+        found = path.lstat()
+        content: object = None
+        if stat.S_ISREG(found.st_mode):
+            content = path.read_bytes()
+        elif stat.S_ISLNK(found.st_mode):
+            content = os.readlink(path)
+        about = (found.st_mode, found.st_ino, found.st_nlink, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        seen[path.relative_to(root).as_posix()] = (*about, content)
+    return seen
+
+
+# Sessions
+
+
+def reports(result: pytest.RunResult) -> Iterator[pytest.TestReport]:
+    """The reports of a session in this process, in their order."""
+    recorder: pytest.HookRecorder = result.reprec  # type: ignore[attr-defined]
+    for report in recorder.getreports("pytest_runtest_logreport"):
+        assert isinstance(report, pytest.TestReport)
+        yield report
+
+
+def outcomes(result: pytest.RunResult) -> dict[str, str]:
+    """What became of each item of a session in this process: passed, failed, skipped, or error."""
+    found: dict[str, str] = {}
+    for report in reports(result):
+        if report.when == "call":
+            assert report.nodeid not in found, f"{report.nodeid} ran twice"
+            found[report.nodeid] = report.outcome
+        elif report.outcome != "passed":
+            found[report.nodeid] = "skipped" if report.outcome == "skipped" else "error"
+    return found
+
+
+def with_outcome(result: pytest.RunResult, outcome: str) -> list[str]:
+    """The node ids of the items of a session that ended so, in the order in which they ran."""
+    return [nodeid for nodeid, found in outcomes(result).items() if found == outcome]
+
+
+def collected(result: pytest.RunResult) -> list[str]:
+    """The node ids that --collect-only -q printed."""
+    return [line for line in result.outlines if "::" in line]
+
+
+def printed(result: pytest.RunResult) -> str:
+    """All that a session printed."""
+    return f"{result.stdout}\n{result.stderr}"
+
+
+def assert_usage_error(result: pytest.RunResult, *parts: str) -> str:
+    """Check that a session ended with one line on standard error that holds ``parts``; return it."""
+    assert result.ret == pytest.ExitCode.USAGE_ERROR, printed(result)
+    lines = [line for line in result.errlines if line.strip()]
+    assert len(lines) == 1, printed(result)
+    text = printed(result)
+    assert "INTERNALERROR" not in text
+    assert "Traceback" not in text
+    for part in parts:
+        assert part in lines[0]
+    return lines[0]
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project directory, by default with a healthy experiment ``exp`` in it, in which sessions are started."""
+
+    pytester: pytest.Pytester
+
+    @property
+    def path(self) -> Path:
+        """The project's directory."""
+        return self.pytester.path
+
+    @property
+    def experiment(self) -> Path:
+        """The experiment's root."""
+        return self.path / "exp"
+
+    @property
+    def elsewhere(self) -> str:
+        """A directory outside of the project, relative to it."""
+        return f"../{self.path.name}-elsewhere"
+
+    def copy(self, source: Path, target: str) -> Path:
+        """Copy an experiment into the project."""
+        root = self.path / target
+        root.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(source, root)
+        return root
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file into the project."""
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    def run(self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True) -> pytest.RunResult:
+        """Run a session within this process; not ``alone`` means: with whatever other plugins are installed."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd or self.path)
+            return self.pytester.runpytest_inprocess(*(ALONE if alone else NOT_RANDOM), *args)
+
+    def audit(self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True) -> pytest.RunResult:
+        """Run a session within this process that audits the experiment ``exp``."""
+        return self.run(f"--scylla-exp={self.experiment if cwd else 'exp'}", *args, cwd=cwd, alone=alone)
+
+    def run_apart(self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True) -> pytest.RunResult:
+        """Run a session in a process of its own."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(cwd or self.path)
+            return self.pytester.runpytest_subprocess(*(ALONE if alone else NOT_RANDOM), *args, timeout=120)
+
+    def audit_apart(
+        self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True
+    ) -> pytest.RunResult:
+        """Run a session in a process of its own that audits the experiment ``exp``."""
+        return self.run_apart(f"--scylla-exp={self.experiment if cwd else 'exp'}", *args, cwd=cwd, alone=alone)
+
+    def report(self, name: str = "report.json") -> dict[str, Any]:
+        """The report that a session wrote; it is valid, and counts the whole matrix."""
+        data: dict[str, Any] = json.loads((self.path / name).read_text("utf-8"))
+        jsonschema.Draft202012Validator(SCHEMA).validate(data)
+        for experiment in data["experiments"]:
+            for counts in (experiment["before"], experiment["after"]):
+                assert_counts_add_up(counts, experiment["runs"])
+        return data
+
+    def only_experiment(self, name: str = "report.json") -> dict[str, Any]:
+        """The one experiment of the report that a session wrote."""
+        (experiment,) = self.report(name)["experiments"]
+        assert isinstance(experiment, dict)
+        return experiment
+
+
+def assert_counts_add_up(counts: Mapping[str, Any], runs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that COUNTS cover the whole matrix, and say the same as the list of runs."""
+    assert counts["runs"]["expected"] == sum(counts["runs"][status] for status in RUN_COUNTS) == len(runs)
+    assert _nonzero(counts["runs"], RUN_COUNTS) == Counter(run["status"] for run in runs)
+    slots = counts["judge_slots"]
+    assert slots["expected"] == sum(slots[status] for status in SLOT_COUNTS) == sum(len(run["judges"]) for run in runs)
+    assert _nonzero(slots, SLOT_COUNTS) == Counter(slot["status"] for run in runs for slot in run["judges"])
+    for status in SLOT_COUNTS:
+        assert slots[status] == sum(row[status] for row in slots["by_slot"].values())
+
+
+def _nonzero(counts: Mapping[str, int], names: Iterable[str]) -> dict[str, int]:
+    return {name: counts[name] for name in names if counts[name]}
+
+
+def without_times(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report without what may differ between two sessions of the same audit."""
+    data: dict[str, Any] = json.loads(json.dumps(report))
+    del data["generated_at"]
+    for experiment in data["experiments"]:
+        del experiment["repairs"]["seconds"]
+    return data
+
+
+def summary_line(text: str, label: str) -> dict[str, int]:
+    """The numbers of a line of the summary, by what they count."""
+    lines = [line for line in text.splitlines() if line.strip().startswith(label)]
+    assert len(lines) == 1, f"expected one line {label!r} in {text}"
+    numbers = re.findall(r"(\d+) (not audited|[a-z_]+)", lines[0].strip()[len(label) :])
+    return {word: int(number) for number, word in numbers}
