@@ -34,6 +34,7 @@ _OUTPUT_OPTIONS = (
     ("htmlpath", "--html"),
     ("report_log", "--report-log"),
     ("basetemp", "--basetemp"),
+    ("debug", "--debug"),
     ("log_file", "--log-file"),
     ("scylla_report", "--scylla-report"),
 )
@@ -47,7 +48,7 @@ def experiment_roots(config: pytest.Config) -> tuple[str, ...]:
     roots: dict[str, str] = {}
     for named in named_experiments(config, config.known_args_namespace):
         try:
-            for root in find_experiments(config.invocation_params.dir / named):
+            for root in find_experiments(config.invocation_params.dir / named, given=named):
                 shown = root if os.path.isabs(named) else os.path.relpath(root, config.invocation_params.dir)
                 roots.setdefault(os.path.realpath(root), shown)
         except ExperimentError as error:
@@ -80,22 +81,27 @@ def guard_command_line(config: pytest.Config, args: list[str], roots: Iterable[s
     if inside(here):
         # Whatever conftest.py lies between the experiment's root and here would be imported.
         options.noconftest = True
-        if config.pluginmanager.has_plugin("cacheprovider"):
-            config.pluginmanager.unregister(name="cacheprovider")
     elif not options.noconftest:
         _refuse_conftests(config, positionals, inside)
+    if config.pluginmanager.has_plugin("cacheprovider") and inside(_cache_directory(config)):
+        config.pluginmanager.unregister(name="cacheprovider")
+        if config.pluginmanager.has_plugin("stepwise"):  # it cannot do without; -p no:cacheprovider drops it as well
+            config.pluginmanager.unregister(name="stepwise")
     if not positionals:
         args.insert(0, str(here))
 
 
 def guard_outputs(config: pytest.Config, roots: Iterable[str]) -> None:
-    """Refuse to write a report into an experiment.
+    """Refuse to write into an experiment. Called before any plugin opens its output.
 
     :raises pytest.UsageError: with the remedy.
     """
     inside = Inside(config.invocation_params.dir, roots)
-    for name, option in _OUTPUT_OPTIONS:
-        value = config.getoption(name, default=None)
+    outputs = [(option, getattr(config.known_args_namespace, name, None)) for name, option in _OUTPUT_OPTIONS]
+    outputs.append(("scylla_report", config.getini("scylla_report")))
+    if config.pluginmanager.has_plugin("logging"):
+        outputs.append(("log_file", config.getini("log_file")))
+    for option, value in outputs:
         for path in value if isinstance(value, list) else [value]:
             if path and inside(path):
                 raise pytest.UsageError(f"{option}={path}: that lies inside an experiment. Name a path outside of it")
@@ -112,6 +118,10 @@ class Inside:
         """Whether ``path`` (relative to the invocation directory) lies in an experiment."""
         real = os.path.realpath(self._here / path)
         return any(real == root or real.startswith(root + os.sep) for root in self._roots)
+
+
+def _cache_directory(config: pytest.Config) -> Path:
+    return config.rootpath / os.path.expandvars(Path(config.getini("cache_dir")).expanduser())
 
 
 def _refuse_space_form(config: pytest.Config, positionals: list[str], inside: Inside) -> None:

@@ -7,7 +7,7 @@ Collecting reads no file: what is expected is known from the experiment, and eve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from .auditing.findings import finding
+from .auditing.run import examine, garbage_collection_paused
 from .experiment.layout import CONFIG, RunId
+from .experiment.wording import printable
 from .outcomes import AuditedExperiment, ItemOutcome
 
 if TYPE_CHECKING:
@@ -56,6 +58,7 @@ class ExperimentNode(_OfExperiment, pytest.Collector):
 
     audited: AuditedExperiment
     settings: Settings
+    fixture_info: Any = None
 
     @classmethod
     def make(cls, parent: pytest.Collector, audited: AuditedExperiment, settings: Settings) -> ExperimentNode:
@@ -74,7 +77,7 @@ class ExperimentNode(_OfExperiment, pytest.Collector):
     @cached_property
     def relative_root(self) -> str:
         """The experiment's root relative to pytest's rootdir, for locations."""
-        return os.path.relpath(self.audited.experiment.root, self.config.rootpath)
+        return printable(os.path.relpath(self.audited.experiment.root, self.config.rootpath))
 
 
 class TierNode(_OfExperiment, pytest.Collector):
@@ -132,9 +135,21 @@ class RunNode(_OfExperiment, pytest.Module):
         for number in range(1, audited.experiment.judges_per_run + 1):
             name = f"judge_{number:02d}"
             if whole or f"{self.run}/{name}" in audited.selection:
-                yield JudgeSlotItem.from_parent(self, name=name, callobj=check_judge_slot)
+                yield self._item(JudgeSlotItem, name, check_judge_slot)
         if whole:
-            yield RunItem.from_parent(self, name="run", callobj=check_run)
+            yield self._item(RunItem, "run", check_run)
+
+    def _item(self, kind: type[ScyllaItem], name: str, test: Callable[[pytest.FixtureRequest], None]) -> ScyllaItem:
+        """Make an item, telling pytest what it worked out for the first: which fixtures apply.
+
+        That is the same for all items of an experiment, since no conftest.py inside of it counts, and working it out
+        again is half of the time of collecting. The argument is documented; the attribute it comes from is not.
+        """
+        known = self.experiment_node.fixture_info
+        item: ScyllaItem = kind.from_parent(self, name=name, callobj=test, fixtureinfo=known)
+        if known is None:
+            self.experiment_node.fixture_info = item._fixtureinfo
+        return item
 
     @cached_property
     def experiment_node(self) -> ExperimentNode:
@@ -146,8 +161,10 @@ class RunNode(_OfExperiment, pytest.Module):
     @cached_property
     def outcomes(self) -> dict[str, ItemOutcome]:
         """The outcome of the run and of each of its slots, by item name; audited when first asked for."""
-        from .auditing.run import examine
+        with garbage_collection_paused():
+            return self._audit()
 
+    def _audit(self) -> dict[str, ItemOutcome]:
         settings = self.experiment_node.settings
         try:
             case, audit = examine(self.experiment_node.audited.experiment, self.run, settings.policy)
@@ -155,6 +172,11 @@ class RunNode(_OfExperiment, pytest.Module):
             gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
             return dict.fromkeys(self._names(), ItemOutcome("unsafe", "failed", (gone,), "none"))
         return _outcomes(case, audit, settings.strict)
+
+    @cached_property
+    def marked(self) -> bool:
+        """Whether the run, or what is above it, has a marker, which can only be somebody else's."""
+        return any(node.own_markers for node in self.listchain())
 
     @cached_property
     def keyword_names(self) -> dict[str, Literal[1]]:
@@ -190,7 +212,7 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     @property
     def location(self) -> tuple[str, int | None, str]:
         """The file that a person would open, relative to rootdir, and the item's id."""
-        return (os.path.join(self.parent.experiment_node.relative_root, self.subject), 0, self.item_id)
+        return (f"{self.parent.experiment_node.relative_root}/{self.subject}", 0, self.item_id)
 
     @property
     def subject(self) -> str:
@@ -200,7 +222,10 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Show a verdict as it is, without the search for the frames that it came by; anything else as pytest does."""
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
-            return excinfo.getrepr(style="value", tbfilter=False)
+            shown = excinfo.getrepr(style="value", tbfilter=False)
+            if shown.reprcrash is not None:  # what --tb=line names: the file in question, not this one
+                shown.reprcrash.path, shown.reprcrash.lineno = self.location[0], 1
+            return shown
         return super().repr_failure(excinfo)
 
     def reportinfo(self) -> tuple[Path, int, str]:

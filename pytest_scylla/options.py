@@ -80,7 +80,7 @@ def add_options(parser: pytest.Parser) -> None:
 
 def is_requested(options: argparse.Namespace) -> bool:
     """Whether any option of the plugin was given on the command line."""
-    return any(getattr(options, name, None) for name in _REQUESTING)
+    return any(getattr(options, name, None) not in (None, False) for name in _REQUESTING)
 
 
 def named_experiments(config: pytest.Config, options: argparse.Namespace) -> tuple[str, ...]:
@@ -89,6 +89,8 @@ def named_experiments(config: pytest.Config, options: argparse.Namespace) -> tup
     :raises pytest.UsageError: neither does.
     """
     named = tuple(options.scylla_exp or map(str, config.getini("scylla_exp")))
+    if not all(named):
+        raise pytest.UsageError("--scylla-exp= names no directory: write --scylla-exp=DIR")
     if not named:
         raise pytest.UsageError(
             "no experiment to audit: give --scylla-exp=DIR, or set scylla_exp = DIR in the ini file"
@@ -139,6 +141,9 @@ def _report_path(path: Path) -> Path:
     if path.suffix not in REPORT_SUFFIXES:
         suffixes = ", ".join(REPORT_SUFFIXES)
         raise pytest.UsageError(f"--scylla-report={path}: expected a name that ends in {suffixes}")
+    existing = next(place for place in path.parents if place.exists())
+    if not existing.is_dir():
+        raise pytest.UsageError(f"--scylla-report={path}: expected {existing} to be a directory, found a file")
     if path.is_dir():
         raise pytest.UsageError(f"--scylla-report={path}: expected a file's name, found a directory")
     return path

@@ -21,10 +21,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) -> None:
     """Find the experiments, and keep pytest away from what lies in them, before it imports anything."""
     if is_requested(early_config.known_args_namespace):
-        from .invocation import experiment_roots, guard_command_line
+        from .invocation import experiment_roots, guard_command_line, guard_outputs
 
         roots = experiment_roots(early_config)
         guard_command_line(early_config, args, roots)
+        guard_outputs(early_config, roots)
         early_config.stash[_ROOTS] = roots
 
 
@@ -36,7 +37,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if roots is not None:
         from .options import read_settings
         from .protocol import ShortProtocol
-        from .session import AuditSession
+        from .session import AuditSession, RunCollection
 
+        config.pluginmanager.register(RunCollection(), "scylla-collection")
         config.pluginmanager.register(AuditSession(config, read_settings(config), roots), "scylla-session")
         config.pluginmanager.register(ShortProtocol(config), "scylla-protocol")

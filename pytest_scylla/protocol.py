@@ -1,15 +1,17 @@
 """A shorter protocol for items that need no fixture.
 
 For such an item, four fifths of the time of pytest's own protocol go into capturing, logging and fixture machinery
-around three phases of which two do nothing. It gets its reports of call and teardown made directly; a setup that did
-nothing goes unreported. Whoever could tell the difference gets pytest's own protocol: every item where an autouse
-fixture applies, or another plugin or conftest.py takes part in running tests.
+around three phases of which two do nothing. It gets its reports made directly: those of all three phases where somebody
+beside pytest's own terminal and cache listens (JUnit, xdist, a report log, a conftest.py), else only that of the call,
+since nothing comes of the others. Whoever could tell the difference gets pytest's own protocol: every item where an
+autouse fixture applies, or another plugin or conftest.py takes part in running tests.
 """
 
 from __future__ import annotations
 
 from itertools import zip_longest
 from types import ModuleType
+from typing import Literal
 
 import pytest
 
@@ -24,6 +26,9 @@ _RUNNING_HOOKS = (
     "pytest_pyfunc_call",
     "pytest_fixture_setup",
 )
+_INDIFFERENT = ("_pytest.terminal.", "_pytest.main.", "_pytest.cacheprovider.", "_pytest.logging.", "_pytest.runner.")
+"""Modules that do not mind if the reports of a setup and a teardown that did nothing are left out."""
+
 _WATCHING_OPTIONS = ("setupshow", "setuponly", "setupplan", "trace", "usepdb")
 _OWN_MODULES = ("_pytest.", "xdist.")
 
@@ -34,6 +39,7 @@ class ShortProtocol:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._possible: bool | None = None
+        self._phases_matter = True
         # The deepest node that pytest keeps set up for the items to come; leaving it takes pytest's own protocol.
         self._standing: pytest.Collector | None = None
 
@@ -69,14 +75,17 @@ class ShortProtocol:
         if not self._fits(item, nextitem):
             return False
         assert isinstance(item, ScyllaItem)
-        _run(item)
+        _run(item, all_phases=self._phases_matter)
         return True
 
     def _fits(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         if not isinstance(item, ScyllaItem) or item.fixturenames != ["request"]:
             return False
+        if len(item.own_markers) > 1 or item.parent.marked:  # skip, xfail and the like: pytest knows what they mean
+            return False
         if self._possible is None:
             self._possible = not _others_take_part(self._config)
+            self._phases_matter = bool(_implementers(self._config, "pytest_runtest_logreport", but=_INDIFFERENT))
         if not self._possible:
             return False
         if self._standing is None or (nextitem is not None and nextitem.parent is item.parent):
@@ -97,42 +106,39 @@ def _implementers(config: pytest.Config, hook: str, but: str | tuple[str, ...]) 
     return [name for name in modules if not f"{name}.".startswith(but) and not name.startswith("pytest_scylla.")]
 
 
-def _run(item: ScyllaItem) -> None:
-    hook, nodeid, location, keywords = item.ihook, item.nodeid, item.location, item.keyword_names
+def _run(item: ScyllaItem, *, all_phases: bool) -> None:
+    hook, nodeid, location = item.ihook, item.nodeid, item.location
     hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
     call = pytest.CallInfo.from_call(
         lambda: check_outcome(item), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
     )
     properties = user_properties(item)
-    report = pytest.TestReport(
-        nodeid,
-        location,
-        keywords,
-        "passed" if call.excinfo is None else "failed",
-        None if call.excinfo is None else item.repr_failure(call.excinfo),
-        "call",
-        duration=call.duration,
-        start=call.start,
-        stop=call.stop,
-        user_properties=properties,
-    )
-    attach_outcome(report, item)
-    hook.pytest_runtest_logreport(report=report)
+
+    def report(when: Literal["setup", "call", "teardown"], start: float) -> pytest.TestReport:
+        return pytest.TestReport(
+            nodeid,
+            location,
+            item.keyword_names,
+            "passed",
+            None,
+            when,
+            start=start,
+            stop=start,
+            user_properties=properties,
+        )
+
+    if all_phases:
+        hook.pytest_runtest_logreport(report=report("setup", call.start))
+    of_call = report("call", call.start)
+    of_call.duration, of_call.stop = call.duration, call.stop
     if call.excinfo is not None:
-        hook.pytest_exception_interact(node=item, call=call, report=report)
-    # JUnit closes a test case, and shows its properties, at the report of the teardown.
-    teardown = pytest.TestReport(
-        nodeid,
-        location,
-        keywords,
-        "passed",
-        None,
-        "teardown",
-        start=call.stop,
-        stop=call.stop,
-        user_properties=properties,
-    )
-    hook.pytest_runtest_logreport(report=teardown)
+        of_call.outcome, of_call.longrepr = "failed", item.repr_failure(call.excinfo)
+    attach_outcome(of_call, item)
+    hook.pytest_runtest_logreport(report=of_call)
+    if call.excinfo is not None:
+        hook.pytest_exception_interact(node=item, call=call, report=of_call)
+    if all_phases:
+        hook.pytest_runtest_logreport(report=report("teardown", call.stop))
     hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from .auditing.run import garbage_collection_paused
 from .experiment.expected import ExperimentError, load_experiment
-from .invocation import Inside, guard_outputs
-from .nodes import ExperimentNode, InvocationDirectory, ScyllaItem
+from .invocation import Inside
+from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
 from .options import Settings
 from .outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
 from .protocol import attach_outcome, user_properties
-from .report import json_file, terminal
+from .report import terminal
 
 
 class AuditSession:
@@ -26,7 +27,6 @@ class AuditSession:
         :raises pytest.UsageError: one of them cannot be audited, or a selection matches nothing.
         """
         here = config.invocation_params.dir
-        guard_outputs(config, roots)
         self._config = config
         self._settings = settings
         self._inside = Inside(here, roots)
@@ -103,6 +103,12 @@ class AuditSession:
                     return above
         return session
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Collect without looking for garbage: what collecting makes is there to stay."""
+        with garbage_collection_paused():
+            return (yield)
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count what was selected."""
         self._count_selected(item.nodeid for item in session.items if isinstance(item, ScyllaItem))
@@ -176,8 +182,10 @@ class AuditSession:
         """Write the reports."""
         if hasattr(self._config, "workerinput") or self._config.option.collectonly:
             return
-        stopped = bool(session.shouldfail or session.shouldstop)
         interrupted = self._interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
+        stopped = bool(session.shouldfail or session.shouldstop) or exitstatus == pytest.ExitCode.INTERNAL_ERROR
+        if self._settings.reports:
+            from .report import json_file
         for path in self._settings.reports:
             json_file.write(path, self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
 
@@ -191,3 +199,18 @@ class AuditSession:
             result = yield
         terminal.summary(terminalreporter, self.experiments)
         return result
+
+
+class RunCollection:
+    """Collects runs by itself, so that --last-failed finds them.
+
+    It skips every file without a failure once it saw one with; but it tells files by a path below rootdir made from
+    the node id, and that is nowhere where an experiment lies elsewhere, or a run is absent.
+    """
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_make_collect_report(self, collector: pytest.Collector) -> pytest.CollectReport | None:
+        """Collect a run, before anybody else declines to."""
+        if isinstance(collector, RunNode):
+            return pytest.CollectReport(collector.nodeid, "passed", None, list(collector.collect()))
+        return None

@@ -15,7 +15,7 @@ RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def pristine_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A healthy experiment: T0/00, T0/01 and T1/01 with 2 runs and 3 judges each. Shared: not to be written to."""
+    """A healthy experiment: T0/00, T1/01 and T1/02 with 2 runs and 3 judges each. Shared: not to be written to."""
     root = tmp_path_factory.mktemp("pristine") / "exp"
     write_experiment(root, small())
     return root

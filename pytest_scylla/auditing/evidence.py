@@ -126,7 +126,7 @@ def _open_run(root: Folder, stage: str, run: RunId) -> tuple[Blob, Folder | None
 
 
 def _is_bare(blob: Blob, folder: Folder | None) -> bool:
-    return blob.state == "absent" or (folder is not None and _PROMPTS.issuperset(folder.names))
+    return blob.state == "absent" or (folder is not None and _PROMPTS.issuperset(folder.names()))
 
 
 def _read(
@@ -137,7 +137,7 @@ def _read(
     try:
         reader = _Reader(policy.max_file_size)
         configured = experiment.judges_per_run
-        extra = sorted(int(match[1]) for name in (judge.names if judge else ()) if (match := JUDGE.fullmatch(name)))
+        extra = sorted(int(match[1]) for name in (judge.names() if judge else ()) if (match := JUDGE.fullmatch(name)))
         return RunEvidence(
             run=run,
             folder=place,

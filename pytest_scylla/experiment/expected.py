@@ -17,7 +17,7 @@ from typing import Literal
 from .layout import CHECKPOINT, CONFIG, RUN, STAGES, SUBTEST, TIER, RunId, SlotId, tier_order
 from .records import Blob, Folder, Problem, open_experiment
 from .schemas import as_record
-from .strict_json import Json, MalformedJSON, parse_object
+from .strict_json import Json, MalformedJSON, parse_roughly
 from .wording import describe, printable
 
 MOST_RUNS = 200_000
@@ -161,25 +161,28 @@ def load_experiment(
     )
 
 
-def find_experiments(path: str | os.PathLike[str]) -> list[str]:
+def find_experiments(path: str | os.PathLike[str], *, given: str | None = None) -> list[str]:
     """The experiments that ``path`` names: itself, or those directly below it, by name.
+
+    ``given`` is how the user wrote ``path``, for messages.
 
     A directory counts as one if it has a ``config/experiment.json``, or tiers: then the missing configuration is an
     error to report, not a reason to skip it.
 
     :raises ExperimentError: there is none.
     """
-    given = os.fspath(path)
-    if not os.path.isdir(given):
+    place = os.fspath(path)
+    given = place if given is None else given
+    if not os.path.isdir(place):
         raise ExperimentError(given, "no such directory", "Name an experiment's root")
-    if _looks_like_experiment(given):
-        return [given]
+    if _looks_like_experiment(place):
+        return [place]
     try:
-        names = sorted(os.listdir(given))
+        names = sorted(os.listdir(place))
     except OSError as error:
         raise ExperimentError(given, os.strerror(error.errno or 0), "Name a directory that can be read") from None
-    below = [os.path.join(given, name) for name in names if os.path.isdir(os.path.join(given, name))]
-    found = [candidate for candidate in below if _looks_like_experiment(candidate)]
+    below = [os.path.join(place, name) for name in names]
+    found = [candidate for candidate in below if os.path.isdir(candidate) and _looks_like_experiment(candidate)]
     if not found:
         raise ExperimentError(
             given,
@@ -277,7 +280,7 @@ class _Listing:
         return listing
 
     def _add_stage(self, stage: str, folder: Folder) -> None:
-        for tier in folder.names:
+        for tier in folder.names():
             if TIER.fullmatch(tier):
                 subtests = self.tiers.setdefault((stage, tier), {})
                 tier_folder = folder.open(tier)
@@ -287,13 +290,13 @@ class _Listing:
 
     @staticmethod
     def _add_tier(subtests: dict[str, list[str]], folder: Folder) -> None:
-        for subtest in folder.names:
+        for subtest in folder.names():
             if SUBTEST.fullmatch(subtest) and folder.kind(subtest) != "file":
                 runs = subtests.setdefault(subtest, [])
                 subtest_folder = folder.open(subtest)
                 if isinstance(subtest_folder, Folder):
                     with subtest_folder:
-                        runs.extend(name for name in subtest_folder.names if subtest_folder.kind(name) == "directory")
+                        runs.extend(name for name in subtest_folder.names() if subtest_folder.kind(name) == "directory")
 
     def subtests(self) -> Iterator[tuple[str, str]]:
         for (_, tier), subtests in self.tiers.items():
@@ -360,9 +363,9 @@ def _add_from_aggregates(
 
 
 def _document(blob: Blob) -> Mapping[str, Json]:
-    """An aggregate as far as it can be read. It is large, and only its ids are wanted: no schema is asked."""
+    """An aggregate as far as it can be read. It is large, and only its ids are wanted, which are checked one by one."""
     try:
-        return parse_object(blob.data) if blob.state == "sound" else {}
+        return parse_roughly(blob.data) if blob.state == "sound" else {}
     except MalformedJSON:
         return {}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple
@@ -80,33 +80,26 @@ class Folder:
     Use it as a context manager. What it lists is of one moment; every opening checks again.
     """
 
-    __slots__ = ("_entries", "_fd", "_prefix", "file")
+    __slots__ = ("_fd", "_prefix", "file")
 
     def __init__(self, fd: int, file: str) -> None:
         self._fd = fd
         self.file = file
         self._prefix = file + "/" if file else ""
-        self._entries: dict[str, os.DirEntry[str]] | None = None
 
-    def _listing(self) -> dict[str, os.DirEntry[str]]:
-        if self._entries is None:
-            with os.scandir(self._fd) as entries:
-                self._entries = {entry.name: entry for entry in entries}
-        return self._entries
+    def names(self) -> list[str]:
+        """The names of the entries.
 
-    @property
-    def names(self) -> Set[str]:
-        """The names of the entries."""
-        return self._listing().keys()
+        :raises OSError: the directory may be entered but not read.
+        """
+        return os.listdir(self._fd)
 
     def kind(self, name: str) -> Kind | None:
         """What the entry ``name`` is, without following it; ``None`` where there is none."""
-        entry = self._listing().get(name)
-        if entry is None:
+        try:
+            return _kind(os.stat(name, dir_fd=self._fd, follow_symlinks=False)) if _is_entry(name) else None
+        except OSError:
             return None
-        if entry.is_file(follow_symlinks=False):
-            return "file"
-        return "directory" if entry.is_dir(follow_symlinks=False) else "unsafe"
 
     def __enter__(self) -> Folder:
         return self
@@ -127,8 +120,8 @@ class Folder:
     def open(self, name: str) -> Folder | Blob:
         """Open the directory ``name``; a :class:`Blob` says why that is not possible (never "sound")."""
         file = self._prefix + name
-        if "/" in name or name in ("", ".", ".."):
-            return Blob(file, "unsafe", reason="expected the name of an entry, found a path")
+        if not _is_entry(name):
+            return Blob(file, "absent")
         try:
             return Folder(os.open(name, _DIRECTORY, dir_fd=self._fd), file)
         except FileNotFoundError:
@@ -149,22 +142,21 @@ class Folder:
     def read(self, name: str, max_size: int = MAX_FILE_SIZE) -> Blob:
         """Read the regular file ``name``, of at most ``max_size`` bytes."""
         file = self._prefix + name
-        entry = self._listing().get(name)
-        if entry is None:
+        if not _is_entry(name):
             return Blob(file, "absent")
-        if not entry.is_file(follow_symlinks=False):
-            return self.look(name)
         try:
+            status = os.stat(name, dir_fd=self._fd, follow_symlinks=False)
+            if not stat.S_ISREG(status.st_mode):
+                return _not_openable(file, _kind(status), "file")
+            if status.st_size > max_size:
+                return Blob(file, "unsafe", reason=f"expected at most {max_size} bytes, found {status.st_size}")
             fd = os.open(name, _FILE, dir_fd=self._fd)
+        except FileNotFoundError:
+            return Blob(file, "absent")
         except OSError as error:
             return _refused(file, error)
         try:
-            status = os.fstat(fd)
-            if not stat.S_ISREG(status.st_mode):
-                return _not_openable(file, "unsafe", "file")
-            if status.st_size > max_size:
-                return Blob(file, "unsafe", reason=f"expected at most {max_size} bytes, found {status.st_size}")
-            data = os.read(fd, status.st_size + 1)
+            data = os.read(fd, status.st_size)
             while len(data) < status.st_size and (more := os.read(fd, status.st_size - len(data))):
                 data += more
             return Blob(file, "sound", data)
@@ -180,6 +172,17 @@ def open_experiment(root: str | os.PathLike[str]) -> Folder:
     :raises OSError: it is not a directory that can be opened.
     """
     return Folder(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
+
+
+def _is_entry(name: str) -> bool:
+    """Whether a directory can have an entry of this name, which rules out every path that leads elsewhere."""
+    return "/" not in name and "\0" not in name and name not in ("", ".", "..")
+
+
+def _kind(status: os.stat_result) -> Kind:
+    if stat.S_ISREG(status.st_mode):
+        return "file"
+    return "directory" if stat.S_ISDIR(status.st_mode) else "unsafe"
 
 
 def _not_openable(file: str, kind: Kind, expected: str) -> Blob:

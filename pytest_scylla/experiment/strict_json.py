@@ -52,6 +52,20 @@ def parse_object(data: bytes | str) -> dict[str, Json]:
     return value if type(value) is dict and _beyond_doubt(value, raw) else _parse_carefully(data)
 
 
+def parse_roughly(data: bytes) -> dict[str, Json]:
+    """Parse one JSON object for a glance at it, by none of the rules that protect a record.
+
+    :raises MalformedJSON: it is none.
+    """
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise MalformedJSON(printable(str(error), 100)) from None
+    if type(value) is not dict:
+        raise MalformedJSON(f"expected a JSON object, found {describe(value)}")
+    return value
+
+
 def _beyond_doubt(value: dict[str, Json], raw: bytes) -> bool:
     """Whether ``value`` surely is all that ``raw`` says: no key lost to a later one, no large number, no great depth.
 
@@ -68,10 +82,13 @@ def _beyond_doubt(value: dict[str, Json], raw: bytes) -> bool:
                 container = container.values()
             for child in container:
                 kind = type(child)
-                if kind is dict or kind is list:
+                if kind is str:
+                    continue
+                if kind is float or kind is int:
+                    if not -_LARGE < child < _LARGE:
+                        return False
+                elif kind is dict or kind is list:
                     below.append(child)
-                elif (kind is float or kind is int) and not -_LARGE < child < _LARGE:
-                    return False
         if not below:
             return keys == raw.translate(None, _SPACE).count(b'":')
         level = below

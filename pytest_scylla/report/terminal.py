@@ -82,7 +82,7 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
 
 def _warnings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
     for found in audit_experiment(audited.experiment):
-        yield audited.experiment.config.experiment_id, found
+        yield audited.name, found
     for item_id in sorted(audited.outcomes):
         for found in audited.outcomes[item_id].findings:
             if found.severity == "warning":

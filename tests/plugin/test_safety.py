@@ -144,7 +144,7 @@ def test_experiments_below_a_directory_whose_name_begins_with_test_are_never_imp
         assert len(outcomes(result)) == len(item_ids(TINY)) + bool(args)
 
 
-@pytest.mark.parametrize("args", [(), ("--co",), ("-x", "-v"), ("--lf",), ("--ff",), ("--sw",), ("--noconftest",)])
+@pytest.mark.parametrize("args", [(), ("--co",), ("-x", "-v"), ("--lf",), ("--ff",), ("--noconftest",)])
 @pytest.mark.parametrize("place", INSIDE)
 def test_with_the_current_directory_in_the_experiment_nothing_is_imported_or_written(
     empty_project: Project, trap: Trap, args: tuple[str, ...], place: str

@@ -322,7 +322,7 @@ def test_a_link_in_any_component_is_unsafe_and_nothing_behind_it_is_read(
 def test_a_link_is_unsafe_wherever_it_leads(place: Path, target: str) -> None:
     (place / "link").symlink_to(target)
     with open_experiment(place) as folder:
-        assert set(folder.names) == {"link"}
+        assert set(folder.names()) == {"link"}
         opened = folder.open("link")
         assert isinstance(opened, Blob)
         for blob in (folder.read("link"), folder.look("link"), opened):
@@ -590,7 +590,7 @@ def test_no_descriptor_is_left_open_by_experiments_that_cannot_be_loaded(
 def test_a_name_that_no_file_can_have_is_absent(name: str) -> None:
     assume("/" not in name)
     with open_experiment(Path(__file__).parent) as folder:
-        assume(name not in folder.names)
+        assume(name not in folder.names())
         assert folder.read(name) == Blob(name, "absent")
 
 
