@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .auditing.run import RunAudit, audit_run
     from .auditing.run import audit_all as audit
     from .auditing.slot import SlotAudit
-    from .experiment.expected import Experiment, ExperimentError, find_experiments
+    from .experiment.errors import ExperimentError
+    from .experiment.expected import Experiment, find_experiments
     from .experiment.expected import load_experiment as load
     from .experiment.layout import RunId, SlotId
 
@@ -51,7 +52,7 @@ _ORIGIN = {
     "RUN_STATUSES": ("auditing.findings", "RUN_STATUSES"),
     "SLOT_STATUSES": ("auditing.findings", "SLOT_STATUSES"),
     "Experiment": ("experiment.expected", "Experiment"),
-    "ExperimentError": ("experiment.expected", "ExperimentError"),
+    "ExperimentError": ("experiment.errors", "ExperimentError"),
     "Finding": ("auditing.findings", "Finding"),
     "Policy": ("auditing.evidence", "Policy"),
     "RunAudit": ("auditing.run", "RunAudit"),

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from .experiment.expected import ExperimentError, find_experiments
+from .experiment.errors import ExperimentError
+from .experiment.expected import find_experiments
 from .options import named_experiments
 
 _CONFIG_NAMES = (

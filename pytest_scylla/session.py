@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from .auditing.run import garbage_collection_paused
-from .experiment.expected import ExperimentError, load_experiment
+from .experiment.errors import ExperimentError
+from .experiment.expected import load_experiment
 from .invocation import Inside
 from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
 from .options import Settings

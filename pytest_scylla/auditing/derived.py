@@ -230,7 +230,7 @@ def _consensus_differences(data: Mapping[str, Json], expected: Consensus) -> lis
             ("/passed", f"expected the majority's {describe(expected.passed)}, found {describe(data['passed'])}")
         )
     if data["grade"] not in grades_near(expected.score):
-        found.append(("/grade", f"expected {expected.grade}, found {describe(data['grade'])}"))
+        found.append(("/grade", f"expected {describe(expected.grade)}, found {describe(data['grade'])}"))
     return found
 
 

@@ -8,29 +8,20 @@ what the experiment's own directories, checkpoint and aggregates mention.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from .layout import CHECKPOINT, CONFIG, RUN, STAGES, SUBTEST, TIER, RunId, SlotId, tier_order
-from .records import Blob, Folder, Problem, open_experiment
+from .errors import ExperimentError
+from .layout import CONFIG, STAGES, TIER, RunId, SlotId, tier_order
+from .listing import Listing, Surplus, surplus
+from .records import Blob, Folder, open_experiment
 from .schemas import as_record
-from .strict_json import Json, MalformedJSON, parse_roughly
-from .wording import describe, printable
+from .subtests import RefusedSource, defined_subtests, mentioned_subtests
+from .wording import describe
 
 MOST_RUNS = 200_000
-
-_DEFINITION = re.compile(r"([0-9]{2,3})\b.*\.ya?ml", re.DOTALL)
-
-
-class ExperimentError(Exception):
-    """An experiment cannot be audited at all. ``str()`` is one line: file, pointer, what is wrong, and the remedy."""
-
-    def __init__(self, place: str, message: str, remedy: str, pointer: str = "") -> None:
-        where = printable(place) + (f" {pointer}" if pointer else "")
-        super().__init__(f"{where}: {message}. {remedy}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +33,6 @@ class Configuration:
     runs_per_subtest: int
     judge_models: tuple[str, ...]
     max_subtests: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Surplus:
-    """What lies in an experiment beside what is expected. It is never counted, only mentioned.
-
-    ``kind`` is "tier", "subtest" or "run"; ``file`` its path.
-    """
-
-    kind: Literal["tier", "subtest", "run"]
-    file: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefusedSource:
-    """A file that could have named subtests and was not believed, and why."""
-
-    file: str
-    problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +102,13 @@ def load_experiment(
         ) from None
     with folder:
         config = _read_configuration(folder, given)
-        disk = _Listing.of(folder)
-        refused: list[RefusedSource] = []
-        known: dict[str, set[str]] = {tier: set() for tier in sorted(config.tiers, key=tier_order)}
+        disk = Listing.of(folder)
+        tiers = tuple(sorted(config.tiers, key=tier_order))
+        refused: tuple[RefusedSource, ...] = ()
         if subtests is not None:
-            expected = _defined_subtests(Path(subtests), tuple(known), config.max_subtests)
+            expected = defined_subtests(Path(subtests), tiers, config.max_subtests)
         else:
-            for tier, subtest in disk.subtests():
-                known.get(tier, set()).add(subtest)
-            _add_from_checkpoint(folder, known, refused)
-            _add_from_aggregates(folder, disk, known, refused)
-            expected = {tier: tuple(sorted(found, key=lambda s: (int(s), s))) for tier, found in known.items()}
+            expected, refused = mentioned_subtests(folder, disk, tiers)
     count = sum(map(len, expected.values())) * config.runs_per_subtest
     if count > MOST_RUNS:
         raise ExperimentError(
@@ -156,8 +124,8 @@ def load_experiment(
         subtests=expected,
         expected_from="disk" if subtests is None else "tiers",
         stages=tuple(disk.stages),
-        surplus=tuple(_surplus(disk, expected, config.runs_per_subtest)),
-        refused=tuple(refused),
+        surplus=tuple(surplus(disk, expected, config.runs_per_subtest)),
+        refused=refused,
     )
 
 
@@ -235,173 +203,3 @@ def _read_configuration(folder: Folder, given: str) -> Configuration:
         judge_models=tuple(data["judge_models"]),
         max_subtests=None if data.get("max_subtests") is None else int(data["max_subtests"]),
     )
-
-
-def _defined_subtests(directory: Path, tiers: tuple[str, ...], most: int | None) -> dict[str, tuple[str, ...]]:
-    expected = {}
-    for tier in tiers:
-        place = directory / tier.lower()
-        try:
-            names = os.listdir(place)
-        except OSError:
-            names = []
-        ids = {match[1] for name in names if (match := _DEFINITION.fullmatch(name))}
-        if not ids:
-            raise ExperimentError(
-                str(place),
-                f"holds no subtest definitions (NN-name.yaml), and {tier} is in tiers_to_run",
-                "Name the directory that holds t0, t1, ..",
-            )
-        expected[tier] = tuple(sorted(ids, key=lambda s: (int(s), s)))[:most]
-    return expected
-
-
-@dataclass(slots=True)
-class _Listing:
-    """The tiers, subtests and runs that directories are named for; ``.failed``, ``old`` and the like are not listed."""
-
-    stages: list[str] = field(default_factory=list)
-    tiers: dict[tuple[str, str], dict[str, list[str]]] = field(default_factory=dict)
-    """(stage, tier) to subtest to run directory names."""
-
-    @classmethod
-    def of(cls, root: Folder) -> _Listing:
-        listing = cls()
-        for stage in STAGES:
-            opened = root if stage == "" else root.open(stage)
-            if isinstance(opened, Folder):
-                try:
-                    listing._add_stage(stage, opened)
-                finally:
-                    if opened is not root:
-                        opened.close()
-            if opened is root or root.kind(stage) in ("directory", "unsafe"):
-                listing.stages.append(stage)
-        return listing
-
-    def _add_stage(self, stage: str, folder: Folder) -> None:
-        for tier in folder.names():
-            if TIER.fullmatch(tier):
-                subtests = self.tiers.setdefault((stage, tier), {})
-                tier_folder = folder.open(tier)
-                if isinstance(tier_folder, Folder):
-                    with tier_folder:
-                        self._add_tier(subtests, tier_folder)
-
-    @staticmethod
-    def _add_tier(subtests: dict[str, list[str]], folder: Folder) -> None:
-        for subtest in folder.names():
-            if SUBTEST.fullmatch(subtest) and folder.kind(subtest) != "file":
-                runs = subtests.setdefault(subtest, [])
-                subtest_folder = folder.open(subtest)
-                if isinstance(subtest_folder, Folder):
-                    with subtest_folder:
-                        runs.extend(name for name in subtest_folder.names() if subtest_folder.kind(name) == "directory")
-
-    def subtests(self) -> Iterator[tuple[str, str]]:
-        for (_, tier), subtests in self.tiers.items():
-            for subtest in subtests:
-                yield tier, subtest
-
-
-def _surplus(disk: _Listing, expected: Mapping[str, tuple[str, ...]], runs: int) -> Iterator[Surplus]:
-    for stage, tier in sorted(disk.tiers):
-        place = f"{stage}/{tier}" if stage else tier
-        if tier not in expected:
-            yield Surplus("tier", place)
-            continue
-        for subtest, names in sorted(disk.tiers[stage, tier].items()):
-            if subtest not in expected[tier]:
-                yield Surplus("subtest", f"{place}/{subtest}")
-                continue
-            for name in sorted(names):
-                match = RUN.fullmatch(name)
-                if match and not (1 <= int(match[1]) <= runs and name == RunId(tier, subtest, int(match[1])).name):
-                    yield Surplus("run", f"{place}/{subtest}/{name}")
-
-
-def _add_from_checkpoint(root: Folder, known: dict[str, set[str]], refused: list[RefusedSource]) -> None:
-    record = as_record(root.read(CHECKPOINT), "checkpoint")
-    if record.state == "absent":
-        return
-    if not record.sound:
-        refused.append(RefusedSource(record.file, record.problems[0]))
-        return
-    named: list[tuple[str, str]] = []
-    for key in ("completed_runs", "run_states", "subtest_states"):
-        named += [
-            (tier, subtest)
-            for tier, subtests in (record.data.get(key) or {}).items()
-            if isinstance(subtests, Mapping)
-            for subtest in subtests
-        ]
-    _add(known, named, record.file, refused)
-
-
-def _add_from_aggregates(
-    root: Folder, disk: _Listing, known: dict[str, set[str]], refused: list[RefusedSource]
-) -> None:
-    without = set(known)
-    for stage, tier in sorted(disk.tiers):
-        if tier not in known:
-            continue
-        opened = _open_path(root, (stage, tier))
-        if isinstance(opened, Blob):
-            continue
-        with opened:
-            for name, names_of in (("report.json", _children), ("result.json", _subtest_results)):
-                blob = opened.read(name)
-                if subtests := names_of(_document(blob)):
-                    without.discard(tier)
-                    _add(known, [(tier, subtest) for subtest in subtests], blob.file, refused)
-    if without:
-        # A large file, but the one that still names the subtests of a tier whose own aggregates are gone.
-        blob = root.read("result.json")
-        tiers = _mapping(_document(blob).get("tier_results"))
-        named = [(tier, subtest) for tier, result in tiers.items() for subtest in _subtest_results(_mapping(result))]
-        _add({tier: known[tier] for tier in without}, named, blob.file, refused)
-
-
-def _document(blob: Blob) -> Mapping[str, Json]:
-    """An aggregate as far as it can be read. It is large, and only its ids are wanted, which are checked one by one."""
-    try:
-        return parse_roughly(blob.data) if blob.state == "sound" else {}
-    except MalformedJSON:
-        return {}
-
-
-def _children(report: Mapping[str, Json]) -> list[str]:
-    children = report.get("children")
-    return [str(_mapping(child).get("id")) for child in children] if isinstance(children, list) else []
-
-
-def _subtest_results(result: Mapping[str, Json]) -> list[str]:
-    return list(_mapping(result.get("subtest_results")))
-
-
-def _mapping(value: Json) -> Mapping[str, Json]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _add(known: dict[str, set[str]], named: list[tuple[str, str]], file: str, refused: list[RefusedSource]) -> None:
-    for tier, subtest in named:
-        if not (TIER.fullmatch(tier) and SUBTEST.fullmatch(subtest)):
-            message = f"expected ids such as T5 and 13, found {describe(tier)} and {describe(subtest)}"
-            refused.append(RefusedSource(file, Problem("", message)))
-            return
-    for tier, subtest in named:
-        if tier in known:
-            known[tier].add(subtest)
-
-
-def _open_path(root: Folder, names: tuple[str, ...]) -> Folder | Blob:
-    """Open a directory below ``root``, one component at a time; empty names are passed over. The caller closes it."""
-    current = root
-    for name in filter(None, names):
-        opened = current.open(name)
-        if current is not root:
-            current.close()
-        if isinstance(opened, Blob):
-            return opened
-        current = opened
-    return current

@@ -197,13 +197,22 @@ def test_durations_are_reported(project: Project) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["short", "full"])
-def test_every_item_is_reported_in_three_phases(project: Project, protocol: str) -> None:
+def test_whoever_listens_hears_of_three_phases_of_every_item(project: Project, protocol: str) -> None:
     lose_item(project.experiment, "T0/00/run_02/judge_02")
-    if protocol == "full":
-        project.write("conftest.py", "def pytest_runtest_setup(item):\n    pass\n")
-    result = project.audit()
-    seen = [(report.nodeid, report.when) for report in reports(result)]
-    assert seen == [(nodeid, when) for nodeid in node_ids() for when in ("setup", "call", "teardown")]
+    setup = "def pytest_runtest_setup(item):\n    pass\n" if protocol == "full" else ""
+    project.write(
+        "conftest.py",
+        setup + "def pytest_runtest_logreport(report):\n"
+        "    with open('heard', 'a') as file:\n        print(report.nodeid, report.when, file=file)\n",
+    )
+    project.audit()
+    heard = (project.path / "heard").read_text().splitlines()
+    assert heard == [f"{nodeid} {when}" for nodeid in node_ids() for when in ("setup", "call", "teardown")]
+
+
+def test_an_item_is_reported_once_where_nobody_listens(project: Project) -> None:
+    seen = [(report.nodeid, report.when) for report in reports(project.audit())]
+    assert seen == [(nodeid, "call") for nodeid in node_ids()]
 
 
 @pytest.mark.parametrize("protocol", ["short", "full"])

@@ -12,14 +12,10 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic import FULL_SCALE, checkpoint, experiment_config, small, write_experiment
-from pytest_scylla.experiment.expected import (
-    Experiment,
-    ExperimentError,
-    Surplus,
-    find_experiments,
-    load_experiment,
-)
+from pytest_scylla.experiment.errors import ExperimentError
+from pytest_scylla.experiment.expected import Experiment, find_experiments, load_experiment
 from pytest_scylla.experiment.layout import RunId, SlotId, run_named_in
+from pytest_scylla.experiment.listing import Surplus
 
 CONFIG = Path("config", "experiment.json")
 
