@@ -69,7 +69,7 @@ def guard_command_line(config: pytest.Config, args: list[str], roots: Iterable[s
     here = config.invocation_params.dir
     inside = Inside(here, roots)
     positionals: list[str] = list(options.file_or_dir)
-    _refuse_space_form(config, positionals, inside)
+    _refuse_space_form(config, positionals)
     for positional in positionals:
         path = positional.split("::")[0]
         if inside(path) or (not (here / path).exists() and _RUN_ID.search(positional)):
@@ -125,7 +125,7 @@ def _cache_directory(config: pytest.Config) -> Path:
     return config.rootpath / os.path.expandvars(Path(config.getini("cache_dir")).expanduser())
 
 
-def _refuse_space_form(config: pytest.Config, positionals: list[str], inside: Inside) -> None:
+def _refuse_space_form(config: pytest.Config, positionals: list[str]) -> None:
     """Refuse ``--scylla-exp DIR`` where DIR could have taken part in finding rootdir and configuration.
 
     pytest looks for them before it knows the option, and takes DIR for a positional argument. That is harmless only if

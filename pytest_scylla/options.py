@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +22,8 @@ FALLBACK_POLICIES = ("warn", "fail")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the user asked for, from the command line or else the ini file. Paths are as the user wrote them."""
+    """How to audit, from the command line or else the ini file. ``subtests`` is as the user wrote it."""
 
-    experiments: tuple[str, ...]
     select: tuple[str, ...]
     subtests: str | None
     strict: bool
@@ -115,7 +115,6 @@ def read_settings(config: pytest.Config) -> Settings:
     if subtests is None and config.getini("scylla_subtests"):
         subtests = str(_ini_directory(config) / config.getini("scylla_subtests"))
     return Settings(
-        experiments=named_experiments(config, options),
         select=tuple(options.scylla_select or config.getini("scylla_select")),
         subtests=subtests,
         strict=bool(config.getini("scylla_strict") if options.scylla_strict is None else options.scylla_strict),
@@ -141,9 +140,9 @@ def _report_path(path: Path) -> Path:
     if path.suffix not in REPORT_SUFFIXES:
         suffixes = ", ".join(REPORT_SUFFIXES)
         raise pytest.UsageError(f"--scylla-report={path}: expected a name that ends in {suffixes}")
-    existing = next(place for place in path.parents if place.exists())
+    existing = next(place for place in path.parents if os.path.lexists(place))
     if not existing.is_dir():
         raise pytest.UsageError(f"--scylla-report={path}: expected {existing} to be a directory, found a file")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise pytest.UsageError(f"--scylla-report={path}: expected a file's name, found a directory")
     return path

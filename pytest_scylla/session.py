@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Generator, Iterable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class AuditSession:
         ]
         self._refuse_empty_selection(selection)
         self._interrupted = False
+        self._unwritten: list[str] = []
         self._shows_paths: bool | None = None
 
     def _refuse_empty_selection(self, selection: Selection) -> None:
@@ -117,6 +119,10 @@ class AuditSession:
         # make Python look for garbage, which costs a tenth of the whole.
         gc.freeze()
 
+    def pytest_unconfigure(self) -> None:
+        """Let go of the items: pytest may have been called by a program that goes on."""
+        gc.unfreeze()
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Count what was selected, as a worker tells; all workers tell the same."""
@@ -188,17 +194,24 @@ class AuditSession:
         if self._settings.reports:
             from .report import json_file
         for path in self._settings.reports:
-            json_file.write(path, self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
+            try:
+                json_file.write(path, self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
+            except OSError as error:
+                self._unwritten.append(f"{path}: {os.strerror(error.errno or 0)}")
+                if session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> Generator[None, None, None]:
         """Print the summary; and where many items failed, our own listing instead of one section each."""
         if self._config.option.collectonly:
             return (yield)
-        listed = terminal.Listing(terminalreporter, self.experiments, self._settings, self.locate)
+        listed = terminal.Listing(terminalreporter, self.experiments, self._settings)
         with listed.instead_of_failures():
             result = yield
         terminal.summary(terminalreporter, self.experiments)
+        for problem in self._unwritten:
+            terminalreporter.write_line(f"report not written: {problem}", red=True)
         return result
 
 

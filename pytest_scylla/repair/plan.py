@@ -7,6 +7,7 @@ from typing import Literal
 
 from ..auditing.derived import exit_codes, usage_of_reply
 from ..auditing.evidence import SlotEvidence
+from ..auditing.findings import RunStatus, SlotStatus
 from ..auditing.run import RunAudit
 from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
@@ -34,16 +35,26 @@ _REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
 _WARNING = Remedy(None, "", "none needed: only --scylla-strict makes a warning fail")
 
 
+_FOR_RUNS: dict[RunStatus, Remedy] = {
+    "completed": _WARNING,
+    "failed": _AGENT_RUN,
+    "partial": _AGENT_RUN,
+    "missing": _AGENT_RUN,
+    "conflict": _PERSON,
+    "unsafe": _UNSAFE,
+}
+_FOR_SLOTS: dict[SlotStatus, Remedy] = {
+    "complete": _WARNING,
+    "agent_failed": _AGENT_RUN,
+    "conflict": _PERSON,
+    "unsafe": _UNSAFE,
+}
+
+
 def remedy_for_run(case: Case, audit: RunAudit) -> Remedy:
     """The remedy for the run's own item."""
-    if audit.status in ("missing", "failed", "partial"):
-        return _AGENT_RUN
-    if audit.status == "conflict":
-        return _PERSON
-    if audit.status == "unsafe":
-        return _UNSAFE
-    if audit.status == "completed":
-        return _WARNING
+    if audit.status != "results":
+        return _FOR_RUNS[audit.status]
     codes = {found.code for found in audit.findings if found.severity == "error"}
     if lacking := _irreplaceable(case, codes):
         return Remedy(None, "", f"none: {lacking}")
@@ -54,14 +65,8 @@ def remedy_for_run(case: Case, audit: RunAudit) -> Remedy:
 
 def remedy_for_slot(case: Case, audit: RunAudit, slot: SlotAudit) -> Remedy:
     """The remedy for one of the run's judge slots."""
-    if slot.status == "agent_failed":
-        return _AGENT_RUN
-    if slot.status == "conflict":
-        return _PERSON
-    if slot.status == "unsafe":
-        return _UNSAFE
-    if slot.status == "complete":
-        return _WARNING
+    if slot.status in _FOR_SLOTS:
+        return _FOR_SLOTS[slot.status]
     evidence = case.evidence.slots[slot.slot.number - 1]
     if recoverable_verdict(evidence, case.evidence) is not None:
         return Remedy("regenerate", "free", "rebuild judgment.json from the judge's reply")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -146,12 +146,10 @@ class Listing:
         reporter: pytest.TerminalReporter,
         experiments: Sequence[AuditedExperiment],
         settings: Settings,
-        locate: Callable[[str], tuple[AuditedExperiment, str] | None],
     ) -> None:
         self._reporter = reporter
         self._experiments = experiments
         self._settings = settings
-        self._locate = locate
 
     @contextmanager
     def instead_of_failures(self) -> Iterator[None]:

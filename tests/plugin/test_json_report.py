@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import stat
@@ -391,3 +392,16 @@ def test_rare_statuses_are_counted(project: Project, status: str) -> None:
     found = project.only_experiment()
     assert found["after"]["runs"][status] == 1
     assert _by_id(found)["T0/00/run_01"]["status"] == status
+
+
+def test_a_report_that_cannot_be_written_is_told_and_is_not_green(project: Project) -> None:
+    result = project.audit(f"--scylla-report={'x' * 300}.json")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["report not written: *xxx.json: File name too long", "*24 passed*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_program_that_calls_pytest_gets_its_garbage_collected_again(project: Project) -> None:
+    before = gc.get_freeze_count()
+    assert project.audit().ret == 0
+    assert gc.get_freeze_count() <= before
