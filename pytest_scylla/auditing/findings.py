@@ -43,7 +43,7 @@ class Code:
     remedy: str
 
 
-_REBUILD = "Free: it is rebuilt from files that survive."
+_REBUILD = "Free: it can be rebuilt from files that survive."
 _RERUN = "Run the agent again; its judges follow."
 _JUDGE = "Free where a reply of the judge survives; else one judge call."
 _PERSON = "Look at both records and remove the one that is wrong; no repair chooses between them."

@@ -80,6 +80,12 @@ def test_the_readme_tells_every_status() -> None:
         assert f"`{status}`" in readme
 
 
+def test_the_readme_tells_every_finding() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name, code in pytest_scylla.CODES.items():
+        assert f"| `{name}` | {code.meaning} |" in readme
+
+
 @pytest.mark.parametrize("file", ["README.md", "examples/README.md"])
 def test_links_of_the_readme_lead_somewhere(file: str) -> None:
     path = ROOT / file
