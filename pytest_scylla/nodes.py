@@ -223,8 +223,10 @@ class ScyllaItem(_OfExperiment, pytest.Function):
         """Show a verdict as it is, without the search for the frames that it came by; anything else as pytest does."""
         if isinstance(excinfo.value, pytest.fail.Exception) and not excinfo.value.pytrace:
             shown = excinfo.getrepr(style="value", tbfilter=False)
-            if shown.reprcrash is not None:  # what --tb=line names: the file in question, not this one
-                shown.reprcrash.path, shown.reprcrash.lineno = self.location[0], 1
+            crash = shown.reprcrash
+            if crash is not None:
+                # What the short summary and --tb=line say: the file in question, not this one, and why in one line.
+                crash.path, crash.lineno, crash.message = self.location[0], 1, headline(self.outcome)
             return shown
         return super().repr_failure(excinfo)
 
@@ -305,10 +307,15 @@ def check_judge_slot(request: pytest.FixtureRequest) -> None:
     check(request)
 
 
+def headline(outcome: ItemOutcome) -> str:
+    """An outcome in a few words: its status, and the codes of its findings."""
+    codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
+    return f"{outcome.status} ({codes})"
+
+
 def failure_text(item_id: str, outcome: ItemOutcome) -> str:
     """What a person reads of a failing item: id and status, one line a finding, and what would repair it."""
-    codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
-    lines = [f"{item_id}: {outcome.status} ({codes})"]
+    lines = [f"{item_id}: {headline(outcome)}"]
     lines += [f"  {found}" if found.severity == "error" else f"  warning: {found}" for found in outcome.findings]
     lines.append(f"  repair: {outcome.remedy}")
     return "\n".join(lines)

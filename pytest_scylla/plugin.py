@@ -5,6 +5,8 @@ Without such an option nothing else is imported and no other hook is registered.
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from .options import add_options, is_requested
@@ -27,6 +29,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config, args: list[str]) 
         guard_command_line(early_config, args, roots)
         guard_outputs(early_config, roots)
         early_config.stash[_ROOTS] = roots
+        # The session freezes its items; a program that called pytest may go on. Registered this early, it comes after
+        # pytest's own last search for garbage, which would walk all of them again, five times.
+        early_config.add_cleanup(gc.unfreeze)
 
 
 def pytest_configure(config: pytest.Config) -> None:

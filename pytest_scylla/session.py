@@ -119,10 +119,6 @@ class AuditSession:
         # make Python look for garbage, which costs a tenth of the whole.
         gc.freeze()
 
-    def pytest_unconfigure(self) -> None:
-        """Let go of the items: pytest may have been called by a program that goes on."""
-        gc.unfreeze()
-
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
         """Count what was selected, as a worker tells; all workers tell the same."""

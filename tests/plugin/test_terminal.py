@@ -131,6 +131,14 @@ def test_the_findings_are_the_same_with_workers(project: Project, args: tuple[st
     assert text.count("repair: agent run") == 4
 
 
+def test_a_ci_log_tells_each_failing_item_once_in_full(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", "true")
+    failing = damaged_in_several_ways(project.experiment)
+    result = project.audit()
+    assert result.stdout.str().count("  repair: ") == len(failing)
+    result.stdout.fnmatch_lines(["FAILED exp/T1/01/run_01::run - results (run-result-missing)"])
+
+
 def test_nothing_lists_one_line_for_every_run_without_v(wide_project: Project) -> None:
     result = wide_project.audit()
     assert result.ret == 0
