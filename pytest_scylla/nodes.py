@@ -90,7 +90,9 @@ class TierNode(_OfExperiment, pytest.Collector):
         subtests = self.parent.audited.experiment.subtests[self.name]
         if not subtests and self.name in self.parent.audited.selection:
             run_like = RunNode.from_parent(self, name=self.name, nodeid=self.nodeid, path=self.path)
-            yield TierItem.from_parent(run_like, name="subtests", callobj=check)
+            item: TierItem = TierItem.from_parent(run_like, name="subtests", callobj=check)
+            item.item_id = item.subject = self.name
+            yield item
         for subtest in subtests:
             yield SubtestNode.from_parent(self, name=subtest, nodeid=f"{self.nodeid}/{subtest}")
 
@@ -135,9 +137,13 @@ class RunNode(_OfExperiment, pytest.Module):
         for number in range(1, audited.experiment.judges_per_run + 1):
             name = f"judge_{number:02d}"
             if whole or f"{self.run}/{name}" in audited.selection:
-                yield self._item(JudgeSlotItem, name, check_judge_slot)
+                slot = self._item(JudgeSlotItem, name, check_judge_slot)
+                slot.item_id, slot.subject = f"{self.run}/{name}", f"{self.run}/judge/{name}/judgment.json"
+                yield slot
         if whole:
-            yield self._item(RunItem, "run", check_run)
+            run = self._item(RunItem, "run", check_run)
+            run.item_id, run.subject = str(self.run), f"{self.run}/run_result.json"
+            yield run
 
     def _item(self, kind: type[ScyllaItem], name: str, test: Callable[[pytest.FixtureRequest], None]) -> ScyllaItem:
         """Make an item, telling pytest what it worked out for the first: which fixtures apply.
@@ -190,14 +196,15 @@ class RunNode(_OfExperiment, pytest.Module):
 
 
 class ScyllaItem(_OfExperiment, pytest.Function):
-    """An item of an experiment. Its ``outcome`` is its verdict; the test fails if that is not sound."""
+    """An item of an experiment. Its ``outcome`` is its verdict; the test fails if that is not sound.
+
+    ``item_id`` is the id by which --scylla-select and the reports name it, such as ``T5/13/run_10/judge_01``;
+    ``subject`` is the file that it is about, relative to the experiment.
+    """
 
     parent: RunNode
-
-    @property
-    def item_id(self) -> str:
-        """The id by which --scylla-select and the reports name the item."""
-        raise NotImplementedError
+    item_id: str
+    subject: str
 
     @property
     def outcome(self) -> ItemOutcome:
@@ -213,11 +220,6 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     def location(self) -> tuple[str, int | None, str]:
         """The file that a person would open, relative to rootdir, and the item's id."""
         return (f"{self.parent.experiment_node.relative_root}/{self.subject}", 0, self.item_id)
-
-    @property
-    def subject(self) -> str:
-        """The file that the item is about, relative to the experiment."""
-        raise NotImplementedError
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
         """Show a verdict as it is, without the search for the frames that it came by; anything else as pytest does."""
@@ -238,43 +240,13 @@ class ScyllaItem(_OfExperiment, pytest.Function):
 class RunItem(ScyllaItem):
     """A run."""
 
-    @property
-    def item_id(self) -> str:
-        """The run's id, such as ``T5/13/run_10``."""
-        return str(self.parent.run)
-
-    @property
-    def subject(self) -> str:
-        """The run's final record."""
-        return f"{self.parent.run}/run_result.json"
-
 
 class JudgeSlotItem(ScyllaItem):
     """A judge slot."""
 
-    @property
-    def item_id(self) -> str:
-        """The slot's id, such as ``T5/13/run_10/judge_01``."""
-        return f"{self.parent.run}/{self.name}"
-
-    @property
-    def subject(self) -> str:
-        """The slot's judgment."""
-        return f"{self.parent.run}/judge/{self.name}/judgment.json"
-
 
 class TierItem(ScyllaItem):
     """A tier of which nothing says what subtests it has: it cannot be green."""
-
-    @property
-    def item_id(self) -> str:
-        """The tier's id, such as ``T5``."""
-        return self.parent.name
-
-    @property
-    def subject(self) -> str:
-        """The tier's directory."""
-        return self.parent.name
 
     @cached_property
     def outcome(self) -> ItemOutcome:

@@ -106,6 +106,13 @@ class AuditedExperiment:
         return sum("/" in item_id and found.status != NOT_AUDITED for item_id, found in self.outcomes.items())
 
 
+def kind_of(item_id: str) -> str:
+    """What an item is, by its id: "tier", "run" or "judge_slot"."""
+    if "/" not in item_id:
+        return "tier"
+    return "judge_slot" if "/judge_" in item_id else "run"
+
+
 class Selection:
     """Which items to audit, by globs on their ids; a run's id selects its slots as well."""
 

@@ -174,7 +174,7 @@ class AuditSession:
 
     def pytest_report_header(self) -> list[str]:
         """Say what is going to be audited."""
-        return [line for audited in self.experiments for line in terminal.header(audited, self._settings)]
+        return [line for audited in self.experiments for line in terminal.header(audited)]
 
     def pytest_keyboard_interrupt(self) -> None:
         """Remember an interruption for the report."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
-from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_experiment
+from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_below, open_experiment
 from ..experiment.schemas import Kind, as_record
 
 _MODEL = re.compile(rb"^\*\*Model\*\*:([^\r\n]*)", re.MULTILINE)
@@ -114,15 +114,10 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
 def _open_run(root: Folder, stage: str, run: RunId) -> tuple[Blob, Folder | None]:
     names = [name for name in (stage, run.tier, run.subtest, run.name) if name]
     place = "/".join(names)
-    current = root
-    for name in names:
-        opened = current.open(name)
-        if current is not root:
-            current.close()
-        if isinstance(opened, Blob):
-            return (Blob(place, "absent"), None) if opened.state == "absent" else (opened, None)
-        current = opened
-    return Blob(place, "sound"), current
+    opened = open_below(root, names)
+    if isinstance(opened, Folder):
+        return Blob(place, "sound"), opened
+    return (Blob(place, "absent") if opened.state == "absent" else opened), None
 
 
 def _is_bare(blob: Blob, folder: Folder | None) -> bool:

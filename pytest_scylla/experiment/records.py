@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple
@@ -21,7 +21,7 @@ State = Literal["absent", "sound", "malformed", "invalid", "unsafe"]
 """What can be said of a file: it is not there; it can be relied on; it is not readable as what it should be; it is
 readable but breaks its schema; it may not be opened at all."""
 
-Kind = Literal["file", "directory", "unsafe"]
+EntryKind = Literal["file", "directory", "unsafe"]
 """What a directory entry is; "unsafe" are links, FIFOs, sockets and devices."""
 
 MAX_FILE_SIZE = 64 * 1024 * 1024
@@ -94,7 +94,7 @@ class Folder:
         """
         return os.listdir(self._fd)
 
-    def kind(self, name: str) -> Kind | None:
+    def kind(self, name: str) -> EntryKind | None:
         """What the entry ``name`` is, without following it; ``None`` where there is none."""
         try:
             return _kind(os.stat(name, dir_fd=self._fd, follow_symlinks=False)) if _is_entry(name) else None
@@ -112,10 +112,6 @@ class Folder:
     def close(self) -> None:
         """Close the directory; nothing can be opened in it afterwards."""
         os.close(self._fd)
-
-    def path(self, name: str) -> str:
-        """The path of the entry ``name``, relative to the experiment."""
-        return self._prefix + name
 
     def open(self, name: str) -> Folder | Blob:
         """Open the directory ``name``; a :class:`Blob` says why that is not possible (never "sound")."""
@@ -174,18 +170,34 @@ def open_experiment(root: str | os.PathLike[str]) -> Folder:
     return Folder(os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), "")
 
 
+def open_below(root: Folder, names: Iterable[str]) -> Folder | Blob:
+    """Open a directory some levels below ``root``, which stays open; the caller closes what it gets.
+
+    A :class:`Blob` says which directory on the way could not be opened.
+    """
+    current = root
+    for name in names:
+        opened = current.open(name)
+        if current is not root:
+            current.close()
+        if isinstance(opened, Blob):
+            return opened
+        current = opened
+    return current
+
+
 def _is_entry(name: str) -> bool:
     """Whether a directory can have an entry of this name, which rules out every path that leads elsewhere."""
     return "/" not in name and "\0" not in name and name not in ("", ".", "..")
 
 
-def _kind(status: os.stat_result) -> Kind:
+def _kind(status: os.stat_result) -> EntryKind:
     if stat.S_ISREG(status.st_mode):
         return "file"
     return "directory" if stat.S_ISDIR(status.st_mode) else "unsafe"
 
 
-def _not_openable(file: str, kind: Kind, expected: str) -> Blob:
+def _not_openable(file: str, kind: EntryKind, expected: str) -> Blob:
     if kind == "unsafe":
         return Blob(file, "unsafe", reason=f"expected a {expected}, found a link, pipe, socket or device")
     return Blob(file, "malformed", reason=f"expected a {expected}, found a {kind}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from .errors import ExperimentError
 from .layout import CHECKPOINT, SUBTEST, TIER
 from .listing import Listing
-from .records import Blob, Folder, Problem
+from .records import Blob, Folder, Problem, open_below
 from .schemas import as_record
 from .strict_json import Json, MalformedJSON, parse_roughly
 from .wording import describe
@@ -91,7 +91,7 @@ def _add_from_aggregates(root: Folder, disk: Listing, known: dict[str, set[str]]
     for stage, tier in sorted(disk.tiers):
         if tier not in known:
             continue
-        opened = _open_path(root, (stage, tier))
+        opened = open_below(root, filter(None, (stage, tier)))
         if isinstance(opened, Blob):
             continue
         with opened:
@@ -138,16 +138,3 @@ def _add(known: dict[str, set[str]], named: list[tuple[str, str]], file: str, re
     for tier, subtest in named:
         if tier in known:
             known[tier].add(subtest)
-
-
-def _open_path(root: Folder, names: tuple[str, ...]) -> Folder | Blob:
-    """Open a directory below ``root``, one component at a time; empty names are passed over. The caller closes it."""
-    current = root
-    for name in filter(None, names):
-        opened = current.open(name)
-        if current is not root:
-            current.close()
-        if isinstance(opened, Blob):
-            return opened
-        current = opened
-    return current

@@ -16,7 +16,7 @@ from .. import __version__
 from ..auditing.experiment import audit_experiment
 from ..auditing.findings import Finding
 from ..experiment.layout import RunId
-from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome
+from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of
 from .counts import UNKNOWN, completeness, count
 
 STOPPED_EARLY = 2
@@ -111,10 +111,9 @@ def _run(audited: AuditedExperiment, run: RunId) -> dict[str, Any]:
 
 
 def _item(audited: AuditedExperiment, item_id: str, outcome: ItemOutcome) -> dict[str, Any]:
-    kind = "tier" if "/" not in item_id else "judge_slot" if "/judge_" in item_id else "run"
     return {
         "id": item_id,
-        "kind": kind,
+        "kind": kind_of(item_id),
         "nodeid": audited.nodeid(item_id),
         "status_before": outcome.status,
         "status": outcome.status,

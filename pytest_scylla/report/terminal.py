@@ -18,7 +18,7 @@ from ..auditing.experiment import audit_experiment
 from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
 from ..experiment.wording import printable
 from ..options import Settings
-from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome
+from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of
 from .counts import Counts, count
 
 MANY = 30
@@ -32,7 +32,7 @@ _ALWAYS_SHOWN = {
 _EXAMPLES = 3
 
 
-def header(audited: AuditedExperiment, settings: Settings) -> list[str]:
+def header(audited: AuditedExperiment) -> list[str]:
     """Say what is going to be audited, and on what ground it is expected."""
     experiment = audited.experiment
     runs, judges = experiment.expected_runs, experiment.judges_per_run
@@ -203,7 +203,7 @@ def _causes(audited: AuditedExperiment) -> list[_Cause]:
         outcome = audited.outcomes[item_id]
         if outcome.outcome == "passed":
             continue
-        kind = "tier" if "/" not in item_id else "judge_slot" if "/judge_" in item_id else "run"
+        kind = kind_of(item_id)
         if outcome.status == "agent_failed" and (run := absent_runs.get(item_id.rpartition("/")[0])):
             run.with_slots += 1
             continue

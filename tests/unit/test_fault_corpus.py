@@ -10,11 +10,9 @@ import codecs
 import json
 import os
 import shutil
-import signal
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -66,6 +64,7 @@ from .damage import (
     raw_value,
     retell,
 )
+from .limits import processor_time
 
 RUN = "T1/01/run_02"
 EVERYWHERE = "T"
@@ -1935,22 +1934,6 @@ def test_a_healthy_experiment_has_no_finding_wherever_it_lies(experiment_dir: Pa
         assert [audit.status for audit in audits] == ["completed"] * 6
         assert [found for audit in audits for found in all_findings(audit)] == []
         assert audit_experiment(experiment) == ()
-
-
-@contextmanager
-def processor_time(seconds: float) -> Iterator[None]:
-    """Let nothing in the block take more than so many seconds of processor time."""
-
-    def stop(*_: object) -> None:
-        raise TimeoutError(f"took more than {seconds} s of processor time")
-
-    before = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
 
 
 MANY = 30_000

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +11,8 @@ from hypothesis import strategies as st
 
 from benchmarks.synthetic import judgment, response
 from pytest_scylla.auditing.verdicts import MOST_OBJECTS, Verdict, verdicts_in
+
+from .limits import processor_time
 
 VERDICT = '{"score": 0.85, "passed": true, "grade": "A", "reasoning": "Good."}'
 OTHER = '{"score": 0.2, "passed": false, "grade": "D", "reasoning": "On second thought."}'
@@ -279,20 +277,6 @@ def test_no_text_whatsoever_makes_it_raise_or_find_what_is_no_verdict(reply: str
 # ---------------------------------------------------------------------------------------------------------- linear time
 
 
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"took more than {seconds} s of processor time")
-
-    previous = signal.signal(signal.SIGPROF, stop)
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, previous)
-
-
 HOSTILE = [
     *("{", '{"', '"', "`", "```\n", "\n```{", "[", "\\", '\\"', "\n", '"passed"', '\\"passed\\"', '"}{"'),
     *('{"a":', '{"a":[', '{"a":"', '{"a":1}', "{}", '{"a":{}', '{"a":}', '{"a":"\\"}'),
@@ -307,19 +291,19 @@ def megabyte_of(fragment: str) -> str:
 
 @pytest.mark.parametrize("before", ["", '{"passed": "'], ids=["", "in a text"])
 @pytest.mark.parametrize("fragment", HOSTILE)
-def test_a_megabyte_of_hostile_text_takes_about_a_second_at_most(before: str, fragment: str) -> None:
-    with at_most(1.5):
+def test_a_megabyte_of_hostile_text_takes_about_a_second_processor_time(before: str, fragment: str) -> None:
+    with processor_time(1.5):
         verdicts_in(before + megabyte_of(fragment))
 
 
 @pytest.mark.parametrize("tail", ['"passed"', '\n"passed": 1}', "}" * 1000])
 @pytest.mark.parametrize("fragment", ["{", '{"', '"', "`", '{"a":', '\\"'])
-def test_a_megabyte_of_hostile_text_with_a_tail_takes_about_a_second_at_most(fragment: str, tail: str) -> None:
-    with at_most(1.5):
+def test_a_megabyte_of_hostile_text_with_a_tail_takes_about_a_second_processor_time(fragment: str, tail: str) -> None:
+    with processor_time(1.5):
         verdicts_in(megabyte_of(fragment) + tail)
 
 
 @pytest.mark.parametrize("fragment", ["{", '{"passed":', '{"passed":}', '"', '\\"'])
-def test_a_wrapped_megabyte_of_hostile_text_takes_about_a_second_at_most(fragment: str) -> None:
-    with at_most(1.5):
+def test_a_wrapped_megabyte_of_hostile_text_takes_about_a_second_processor_time(fragment: str) -> None:
+    with processor_time(1.5):
         verdicts_in(json.dumps({"result": '{"passed": ' + megabyte_of(fragment)}))
