@@ -294,7 +294,7 @@ def failure_text(item_id: str, outcome: ItemOutcome) -> str:
 
 
 def _outcomes(case: Case, audit: RunAudit, strict: bool) -> dict[str, ItemOutcome]:
-    from .repair.plan import remedy_for_run, remedy_for_slot
+    from .repair.remedies import remedy_for_run, remedy_for_slot
 
     outcomes = {}
     for slot in audit.slots:

@@ -6,8 +6,9 @@ Nothing is judged here beyond what a file is by itself: absent, sound, malformed
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
@@ -15,6 +16,29 @@ from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_below
 from ..experiment.schemas import Kind, as_record
 
 _MODEL = re.compile(rb"^\*\*Model\*\*:([^\r\n]*)", re.MULTILINE)
+# Where each file lies, the field that holds it, and, of a record, its schema.
+_RUN_FILES: dict[str, tuple[str, Kind | None]] = {
+    "agent/output.txt": ("output", None),
+    "agent/stdout.log": ("stdout_log", None),
+    "agent/cmd_0000_stdout.log": ("command_stdout", None),
+    "agent/stderr.log": ("stderr", None),
+    "agent/cmd_0000_stderr.log": ("command_stderr", None),
+    "agent/result.json": ("result", "agent-result"),
+    "agent/timing.json": ("timing", "agent-timing"),
+    "agent/command_log.json": ("command_log", "command-log"),
+    "agent/MODEL.md": ("model_file", None),
+    "judge/result.json": ("consensus", "consensus"),
+    "judge/timing.json": ("judge_timing", "judge-timing"),
+    "judge_prompt.md": ("judge_prompt", None),
+    "run_result.json": ("run_result", "run-result"),
+}
+_SLOT_FILES: dict[str, tuple[str, Kind | None]] = {
+    "judgment.json": ("judgment", "judgment"),
+    "timing.json": ("timing", "judge-slot-timing"),
+    "response.txt": ("response", None),
+    "stdout.log": ("stdout", None),
+    "MODEL.md": ("model_file", None),
+}
 _PROMPTS = frozenset({"prompt.md", "task_prompt.md", "judge_prompt.md", "workspace"})
 
 
@@ -53,13 +77,21 @@ class SlotEvidence:
         found = [blob for blob in (self.response, self.stdout) if blob.data.strip()]
         return tuple(found[:1] if len(found) == 2 and found[0].data == found[1].data else found)
 
+    def files(self) -> Iterator[Blob | Record]:
+        """Everything that was read."""
+        return (getattr(self, field) for field, _ in _SLOT_FILES.values())
+
+    def with_file(self, name: str, data: bytes) -> SlotEvidence:
+        """What the slot would hold if its file ``name`` were ``data``."""
+        return replace(self, folder=Blob(self.folder.file, "sound"), **_changed(self, _SLOT_FILES, name, data))
+
 
 @dataclass(frozen=True, slots=True)
 class RunEvidence:
     """What lies in a run. ``folder`` is "absent" also where the directory holds nothing but prompts.
 
     ``also_at`` names further places where the run lies. ``agent`` and ``judge`` are the two directories.
-    ``stderr`` is looked at, not read. ``extra_slots`` are beyond the configuration.
+    ``extra_slots`` are beyond the configuration.
     """
 
     run: RunId
@@ -71,6 +103,7 @@ class RunEvidence:
     stdout_log: Blob
     command_stdout: Blob
     stderr: Blob
+    command_stderr: Blob
     result: Record
     timing: Record
     command_log: Record
@@ -86,6 +119,27 @@ class RunEvidence:
     def named_model(self) -> str | None:
         """The model that agent/MODEL.md names, if it names one."""
         return _named_model(self.model_file)
+
+    def files(self) -> Iterator[Blob | Record]:
+        """Everything that was read, in the run and in its slots."""
+        for field, _ in _RUN_FILES.values():
+            yield getattr(self, field)
+        for slot in (*self.slots, *self.extra_slots):
+            yield from slot.files()
+
+    def with_file(self, name: str, data: bytes) -> RunEvidence:
+        """What the run would hold if its file ``name``, such as ``judge/judge_01/judgment.json``, were ``data``.
+
+        :raises KeyError: no verdict rests on such a file.
+        """
+        head, _, base = name.rpartition("/")
+        if name in _RUN_FILES:
+            changes: dict[str, Any] = _changed(self, _RUN_FILES, name, data)
+            if head:
+                changes[head] = Blob(f"{self.folder.file}/{head}", "sound")
+            return replace(self, **changes)
+        slots = [slot.with_file(base, data) if f"judge/{slot.slot.name}" == head else slot for slot in self.slots]
+        return replace(self, slots=tuple(slots))
 
 
 def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
@@ -111,6 +165,30 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
                     opened.close()
 
 
+def fingerprint(experiment: Experiment, run: RunId) -> list[tuple[object, ...]]:
+    """What tells whether anything that :func:`read_run` reads has changed; no file is opened for it.
+
+    :raises OSError: the experiment itself can no longer be opened.
+    """
+    found: list[tuple[object, ...]] = []
+
+    def add(folder: Folder) -> None:
+        with folder:
+            for state in folder.states():
+                found.append((folder.file, *state))
+                if state[0] in ("agent", "judge") or JUDGE.fullmatch(state[0]):
+                    opened = folder.open(state[0])
+                    if isinstance(opened, Folder):
+                        add(opened)
+
+    with open_experiment(experiment.root) as root:
+        for stage in experiment.stages:
+            opened = _open_run(root, stage, run)[1]
+            if opened is not None:
+                add(opened)
+    return found
+
+
 def _open_run(root: Folder, stage: str, run: RunId) -> tuple[Blob, Folder | None]:
     names = [name for name in (stage, run.tier, run.subtest, run.name) if name]
     place = "/".join(names)
@@ -131,6 +209,7 @@ def _read(
     judge_at, judge = _open_part(folder, place, "judge")
     try:
         reader = _Reader(policy.max_file_size)
+        parts = {"": (folder, place), "agent": (agent, agent_at), "judge": (judge, judge_at)}
         configured = experiment.judges_per_run
         extra = sorted(int(match[1]) for name in (judge.names() if judge else ()) if (match := JUDGE.fullmatch(name)))
         return RunEvidence(
@@ -139,22 +218,11 @@ def _read(
             also_at=others,
             agent=agent_at,
             judge=judge_at,
-            output=reader.blob(agent, agent_at, "output.txt"),
-            stdout_log=reader.blob(agent, agent_at, "stdout.log"),
-            command_stdout=reader.blob(agent, agent_at, "cmd_0000_stdout.log"),
-            stderr=agent.look("stderr.log") if agent else Blob(f"{agent_at.file}/stderr.log", "absent"),
-            result=reader.record(agent, agent_at, "result.json", "agent-result"),
-            timing=reader.record(agent, agent_at, "timing.json", "agent-timing"),
-            command_log=reader.record(agent, agent_at, "command_log.json", "command-log"),
-            model_file=reader.blob(agent, agent_at, "MODEL.md"),
-            consensus=reader.record(judge, judge_at, "result.json", "consensus"),
-            judge_timing=reader.record(judge, judge_at, "timing.json", "judge-timing"),
-            judge_prompt=reader.blob(folder, place, "judge_prompt.md"),
-            run_result=reader.record(folder, place, "run_result.json", "run-result"),
             slots=tuple(reader.slot(judge, judge_at, slot, model) for slot, model in experiment.slots(run)),
             extra_slots=tuple(
                 reader.slot(judge, judge_at, SlotId(run, number), "") for number in extra if number > configured
             ),
+            **reader.files(parts, _RUN_FILES),
         )
     finally:
         for part in (agent, judge):
@@ -177,28 +245,33 @@ class _Reader:
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
 
-    def blob(self, folder: Folder | None, place: Blob, name: str) -> Blob:
-        return Blob(f"{place.file}/{name}", "absent") if folder is None else folder.read(name, self._max_size)
-
-    def record(self, folder: Folder | None, place: Blob, name: str, kind: Kind) -> Record:
-        return as_record(self.blob(folder, place, name), kind)
+    def files(
+        self, parts: Mapping[str, tuple[Folder | None, Blob]], files: Mapping[str, tuple[str, Kind | None]]
+    ) -> dict[str, Any]:
+        """Read ``files`` in their directories ``parts``; by field."""
+        found: dict[str, Any] = {}
+        for name, (field, kind) in files.items():
+            part, _, base = name.rpartition("/")
+            folder, place = parts[part]
+            blob = Blob(f"{place.file}/{base}", "absent") if folder is None else folder.read(base, self._max_size)
+            found[field] = blob if kind is None else as_record(blob, kind)
+        return found
 
     def slot(self, judge: Folder | None, judge_at: Blob, slot: SlotId, model: str) -> SlotEvidence:
         place, folder = _open_part(judge, judge_at, slot.name)
         try:
-            return SlotEvidence(
-                slot=slot,
-                model=model,
-                folder=place,
-                judgment=self.record(folder, place, "judgment.json", "judgment"),
-                timing=self.record(folder, place, "timing.json", "judge-slot-timing"),
-                response=self.blob(folder, place, "response.txt"),
-                stdout=self.blob(folder, place, "stdout.log"),
-                model_file=self.blob(folder, place, "MODEL.md"),
-            )
+            return SlotEvidence(slot=slot, model=model, folder=place, **self.files({"": (folder, place)}, _SLOT_FILES))
         finally:
             if folder is not None:
                 folder.close()
+
+
+def _changed(
+    evidence: RunEvidence | SlotEvidence, files: Mapping[str, tuple[str, Kind | None]], name: str, data: bytes
+) -> dict[str, Any]:
+    field, kind = files[name]
+    blob = Blob(getattr(evidence, field).file, "sound", data)
+    return {field: blob if kind is None else as_record(blob, kind)}
 
 
 def _named_model(blob: Blob) -> str | None:

@@ -53,15 +53,20 @@ def examine(experiment: Experiment, run: RunId, policy: Policy) -> tuple[Case, R
 
     :raises OSError: the experiment itself can no longer be opened.
     """
-    evidence = read_run(experiment, run, policy)
-    case = Case(evidence, policy)
+    case = Case(read_run(experiment, run, policy), policy)
+    return case, conclude(case)
+
+
+def conclude(case: Case) -> RunAudit:
+    """Judge what was read of a run, or what a repair would leave to be read."""
+    evidence = case.evidence
     status, findings, slots = decide(case)
     score = passed = None
     if status == "completed":
         score, passed = evidence.run_result.data["judge_score"], evidence.run_result.data["judge_passed"]
     own = usage_of_reply(case.output)
     cost = own.cost_usd if own is not None else evidence.result.data.get("cost_usd")
-    return case, RunAudit(run, status, findings, slots, score, passed, cost)
+    return RunAudit(evidence.run, status, findings, slots, score, passed, cost)
 
 
 @contextmanager

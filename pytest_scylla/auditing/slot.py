@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any
 
 from ..experiment.layout import SlotId
 from ..experiment.records import Record
 from ..experiment.strict_json import Json
+from ..experiment.timestamps import moment
 from ..experiment.wording import describe
 from .consensus import agree
 from .evidence import Policy, RunEvidence, SlotEvidence
@@ -191,7 +191,7 @@ def _warnings(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict], fa
                 f"found an earlier one (score {describe(score)}, passed {describe(passed)})",
             )
         )
-    judged, finished = _moment(evidence.timing), _moment(run.timing)
+    judged, finished = (moment(timing.data.get("measured_at")) for timing in (evidence.timing, run.timing))
     if judged and finished and judged < finished:
         found.append(
             finding(
@@ -202,14 +202,3 @@ def _warnings(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict], fa
             )
         )
     return found
-
-
-def _moment(timing: Record) -> datetime | None:
-    if not timing.sound:
-        return None
-    text = timing.data["measured_at"]
-    try:
-        moment = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)

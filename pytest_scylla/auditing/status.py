@@ -12,7 +12,7 @@ from functools import cached_property
 from ..experiment.records import Blob, Record
 from ..experiment.wording import describe
 from . import derived
-from .agent_output import AgentOutput, TokenCounts, read_copies
+from .agent_output import AgentOutput, read_copies
 from .evidence import Policy, RunEvidence
 from .findings import Finding, RunStatus, SlotStatus, finding
 from .side_files import run_side_files, slot_side_files
@@ -54,21 +54,28 @@ class Case:
         return tuple(derived.stale_consensus(self.evidence, self.slots, self.extra_slots))
 
     @cached_property
+    def run_result_findings(self) -> tuple[Finding, ...]:
+        """What is wrong with run_result.json."""
+        return tuple(derived.stale_run_result(self.evidence, self.output, self.slots))
+
+    @cached_property
     def exit_code(self) -> int | None:
         """The agent's exit code, by the rawest record that has one."""
         return next(iter(derived.exit_codes(self.evidence).values()), None)
 
     @cached_property
-    def tokens(self) -> TokenCounts | None:
-        """The agent's tokens, by the rawest record that has them."""
-        for usage in (
+    def usage(self) -> derived.Usage | None:
+        """What the agent consumed, by the rawest record that tells."""
+        accounts = (
             derived.usage_of_reply(self.output),
             derived.usage_of_record(self.evidence.result),
             derived.usage_of_record(self.evidence.run_result),
-        ):
-            if usage is not None:
-                return usage.tokens
-        return None
+        )
+        known = [usage for usage in accounts if usage is not None]
+        if not known:
+            return None
+        cost = next((usage.cost_usd for usage in known if usage.cost_usd is not None), None)
+        return derived.Usage(known[0].tokens, cost)
 
 
 def _never_started(case: Case) -> Iterator[Finding]:
@@ -100,8 +107,8 @@ def _copied(case: Case) -> Iterator[Finding]:
 
 
 def _agent_failed(case: Case) -> Iterator[Finding]:
-    run, tokens, code = case.evidence, case.tokens, case.exit_code
-    if tokens is not None and tokens.none_at_all and code is not None and code != 0:
+    run, usage, code = case.evidence, case.usage, case.exit_code
+    if usage is not None and usage.tokens.none_at_all and code is not None and code != 0:
         place = next(iter(derived.exit_codes(run)))
         name = "agent-never-ran" if code == -1 else "agent-error"
         yield finding(name, place, f"expected an execution, found exit code {code} and no token counted")
@@ -152,7 +159,7 @@ def _derived_files(case: Case) -> Iterator[Finding]:
     yield from _output_file(case)
     yield from derived.stale_agent_result(run, case.output)
     yield from (found for found in case.consensus_findings if found.severity == "error")
-    yield from derived.stale_run_result(run, case.output, case.slots)
+    yield from case.run_result_findings
     if not any(slot.complete for slot in case.slots):
         message = f"expected judgments, found none of {len(case.slots)} slots complete"
         yield finding("no-complete-slot", run.judge.file, message)

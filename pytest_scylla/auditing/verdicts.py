@@ -41,9 +41,9 @@ def verdicts_in(reply: str) -> list[Verdict]:
     """The verdict objects of a judge's reply in their order, of its first 64 objects."""
     if '"passed"' not in reply:
         # No verdict can be without that key, but a command line may have wrapped the reply in JSON of its own.
-        if '\\"passed\\"' not in reply or not (unwrapped := _unwrapped(reply)):
+        if '\\"passed\\"' not in reply or not (inner := unwrapped(reply)):
             return []
-        reply = unwrapped
+        reply = inner
     found = []
     for candidate in islice(_objects(reply), MOST_OBJECTS):
         verdict = None if candidate is None else as_verdict(candidate)
@@ -60,7 +60,8 @@ def as_verdict(candidate: dict[str, Json]) -> Verdict | None:
     return None
 
 
-def _unwrapped(reply: str) -> str | None:
+def unwrapped(reply: str) -> str | None:
+    """The judge's text, where a command line wrapped it in a JSON object of its own; else ``None``."""
     try:
         result = parse_object(reply).get("result")
     except MalformedJSON:

@@ -7,6 +7,7 @@ what the experiment's own directories, checkpoint and aggregates mention.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,13 +27,15 @@ MOST_RUNS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What was to be run, of ``config/experiment.json`` the part that decides what is expected."""
+    """What was to be run: of ``config/experiment.json`` the part that decides what is expected, and the file's hash."""
 
     experiment_id: str
     tiers: tuple[str, ...]
     runs_per_subtest: int
     judge_models: tuple[str, ...]
+    agent_models: tuple[str, ...]
     max_subtests: int | None
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,5 +204,7 @@ def _read_configuration(folder: Folder, given: str) -> Configuration:
         tiers=tuple(data["tiers_to_run"]),
         runs_per_subtest=int(data["runs_per_subtest"]),
         judge_models=tuple(data["judge_models"]),
+        agent_models=tuple(data["models"]),
         max_subtests=None if data.get("max_subtests") is None else int(data["max_subtests"]),
+        sha256=hashlib.sha256(record.raw).hexdigest(),
     )

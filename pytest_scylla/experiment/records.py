@@ -43,6 +43,11 @@ class Blob(NamedTuple):
     reason: str = ""
 
     @property
+    def raw(self) -> bytes:
+        """The bytes, under the name that they have in a record."""
+        return self.data
+
+    @property
     def text(self) -> str:
         """The bytes as text; what is not UTF-8 shows as replacement characters."""
         return self.data.decode("utf-8", "replace")
@@ -61,12 +66,16 @@ class Problem:
 
 
 class Record(NamedTuple):
-    """A JSON file as it was found. ``data`` is empty unless ``state`` is "sound"."""
+    """A JSON file as it was found.
+
+    ``data`` is empty unless ``state`` is "sound"; ``raw`` are the bytes, wherever they could be read.
+    """
 
     file: str
     state: State
     data: Mapping[str, Json]
     problems: tuple[Problem, ...] = ()
+    raw: bytes = b""
 
     @property
     def sound(self) -> bool:
@@ -87,12 +96,29 @@ class Folder:
         self.file = file
         self._prefix = file + "/" if file else ""
 
+    @property
+    def descriptor(self) -> int:
+        """The open directory, for the calls that take one."""
+        return self._fd
+
     def names(self) -> list[str]:
         """The names of the entries.
 
         :raises OSError: the directory may be entered but not read.
         """
         return os.listdir(self._fd)
+
+    def states(self) -> list[tuple[str, int, int, int, int]]:
+        """Every entry by name, with what changes whenever the entry does: inode, size, and two times.
+
+        :raises OSError: the directory may be entered but not read.
+        """
+        found = []
+        with os.scandir(self._fd) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.name, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
+        return sorted(found)
 
     def kind(self, name: str) -> EntryKind | None:
         """What the entry ``name`` is, without following it; ``None`` where there is none."""
@@ -125,15 +151,6 @@ class Folder:
         except OSError as error:
             kind = self.kind(name)
             return _refused(file, error) if kind in (None, "directory") else _not_openable(file, kind, "directory")
-
-    def look(self, name: str) -> Blob:
-        """Say what lies at ``name`` where a regular file belongs, without opening it; the data stays empty."""
-        kind = self.kind(name)
-        if kind == "file":
-            return Blob(self._prefix + name, "sound")
-        if kind is None:
-            return Blob(self._prefix + name, "absent")
-        return _not_openable(self._prefix + name, kind, "file")
 
     def read(self, name: str, max_size: int = MAX_FILE_SIZE) -> Blob:
         """Read the regular file ``name``, of at most ``max_size`` bytes."""

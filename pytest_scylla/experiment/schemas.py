@@ -102,10 +102,10 @@ def as_record(blob: Blob, kind: Kind) -> Record:
         document = parse_object(blob.data)
     except MalformedJSON as error:
         message = error.discreet if kind in _SECRETIVE else str(error)
-        return Record(blob.file, "malformed", {}, (Problem("", message),))
+        return Record(blob.file, "malformed", {}, (Problem("", message),), blob.data)
     if is_valid(kind, document):
-        return Record(blob.file, "sound", document)
-    return Record(blob.file, "invalid", {}, problems(kind, document))
+        return Record(blob.file, "sound", document, (), blob.data)
+    return Record(blob.file, "invalid", {}, problems(kind, document), blob.data)
 
 
 def _innermost(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:

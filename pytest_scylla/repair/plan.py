@@ -1,115 +1,211 @@
-"""What it would take to make an item sound: the cheapest level that suffices, and its cost."""
+"""The plan of a run's free repair: which files to rebuild, from what, in which order, and how the run stands then.
+
+A plan is made by doing it on what was read: a file is rebuilt in memory, the run is audited as if the file were there,
+and so on, raw files before those that derive from them. So a plan is exactly what a repair then writes, and a file that
+would not make its findings go away is never written.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from hashlib import sha256
 
-from ..auditing.derived import exit_codes, usage_of_reply
-from ..auditing.evidence import SlotEvidence
-from ..auditing.findings import RunStatus, SlotStatus
-from ..auditing.run import RunAudit
-from ..auditing.slot import SlotAudit
+from ..auditing.evidence import RunEvidence
+from ..auditing.findings import Finding
+from ..auditing.run import RunAudit, conclude
 from ..auditing.status import Case
-from .regenerate import recoverable_verdict
+from ..experiment.expected import Experiment
+from ..experiment.layout import CONFIG
+from .request import CannotRegenerate, Regenerate, Regenerated, RegenerateRequest
 
-Level = Literal["regenerate", "judges", "agents"]
+Admits = Callable[[str], bool]
+"""Whether a repair may act on the item of this name: "run", or a slot's such as "judge_01"."""
+
+_AGENT_FILES = (
+    "agent/output.txt",
+    "agent/stdout.log",
+    "agent/cmd_0000_stdout.log",
+    "agent/stderr.log",
+    "agent/timing.json",
+    "agent/MODEL.md",
+    "agent/result.json",
+)
+_SLOT_FILES = ("judgment.json", "response.txt", "stdout.log", "MODEL.md")
+_CONSENSUS, _RUN_RESULT = "judge/result.json", "run_result.json"
+
+REBUILDABLE = frozenset(
+    {
+        *(f"output-{fault}" for fault in ("missing", "malformed", "truncated", "differs")),
+        *(f"agent-result-{fault}" for fault in ("missing", "malformed", "invalid", "stale")),
+        *(f"consensus-{fault}" for fault in ("missing", "malformed", "invalid", "stale")),
+        *(f"run-result-{fault}" for fault in ("missing", "malformed", "invalid", "stale")),
+        *(f"judgment-{fault}" for fault in ("missing", "malformed", "invalid")),
+        "score-out-of-range",
+        "token-counts-lost",
+        "exit-code-differs",
+        "side-file-missing",
+        "side-file-malformed",
+    }
+)
+"""The findings that a file rebuilt in its place may solve."""
 
 
 @dataclass(frozen=True, slots=True)
-class Remedy:
-    """What would make an item sound. ``level`` is ``None`` where no repair may act; ``cost`` is in people's words."""
+class Source:
+    """A file that a rebuilt one comes from, relative to the experiment, and the hash of what it held."""
 
-    level: Level | None
-    cost: str
-    action: str
-
-    def __str__(self) -> str:
-        return f"{self.cost} ({self.action})" if self.cost else self.action
+    file: str
+    sha256: str | None
 
 
-_AGENT_RUN = Remedy("agents", "agent run", "run the agent again, then its judges")
-_PERSON = Remedy(None, "", "none: sound records contradict each other, a person has to decide")
-_UNSAFE = Remedy(None, "", "none: put a regular file or directory in its place first")
-_REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
-_WARNING = Remedy(None, "", "none needed: only --scylla-strict makes a warning fail")
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One file to write.
+
+    ``item`` is whose it is ("run", or "judge_01"); ``name`` is relative to the run, ``file`` to the experiment;
+    ``solves`` are the codes of the findings that go away with it.
+    """
+
+    item: str
+    name: str
+    file: str
+    data: bytes
+    sources: tuple[Source, ...]
+    solves: tuple[str, ...]
 
 
-_FOR_RUNS: dict[RunStatus, Remedy] = {
-    "completed": _WARNING,
-    "failed": _AGENT_RUN,
-    "partial": _AGENT_RUN,
-    "missing": _AGENT_RUN,
-    "conflict": _PERSON,
-    "unsafe": _UNSAFE,
-}
-_FOR_SLOTS: dict[SlotStatus, Remedy] = {
-    "complete": _WARNING,
-    "agent_failed": _AGENT_RUN,
-    "conflict": _PERSON,
-    "unsafe": _UNSAFE,
-}
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A file with an error that cannot be rebuilt, and why."""
+
+    item: str
+    name: str
+    file: str
+    reason: str
 
 
-def remedy_for_run(case: Case, audit: RunAudit) -> Remedy:
-    """The remedy for the run's own item."""
-    if audit.status != "results":
-        return _FOR_RUNS[audit.status]
-    codes = {found.code for found in audit.findings if found.severity == "error"}
-    if lacking := _irreplaceable(case, codes):
-        return Remedy(None, "", f"none: {lacking}")
-    if "no-complete-slot" in codes or any(code.startswith("consensus-") for code in codes):
-        return _remedy_by_judgments(case, audit)
-    return _REBUILD
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a free repair of a run does. ``audit`` is the run's audit once it is done."""
+
+    steps: tuple[Step, ...]
+    refusals: tuple[Refusal, ...]
+    audit: RunAudit
 
 
-def remedy_for_slot(case: Case, audit: RunAudit, slot: SlotAudit) -> Remedy:
-    """The remedy for one of the run's judge slots."""
-    if slot.status in _FOR_SLOTS:
-        return _FOR_SLOTS[slot.status]
-    evidence = case.evidence.slots[slot.slot.number - 1]
-    if recoverable_verdict(evidence, case.evidence) is not None:
-        return Remedy("regenerate", "free", "rebuild judgment.json from the judge's reply")
-    return _judge_call(case, evidence)
+def actionable(audit: RunAudit, item: str) -> bool:
+    """Whether anything is wrong with an item that a rebuilt file might solve."""
+    return any(faults_of(audit, name) for name in _files(audit) if _item_of(name) == item)
 
 
-def _judge_call(case: Case, evidence: SlotEvidence) -> Remedy:
-    if not case.evidence.judge_prompt.data.strip():
-        return Remedy(None, "", "none: judge_prompt.md is lost, so nobody can ask the judge again (evidence-gone)")
-    return Remedy("judges", "1 judge call", f"ask {evidence.slot.name}'s model again")
+def make_plan(
+    experiment: Experiment, case: Case, audit: RunAudit, regenerate: Regenerate, admits: Admits = lambda item: True
+) -> Plan:
+    """Plan the free repair of a run that was read as ``case`` and audited as ``audit``.
+
+    Beside what ``admits`` lets it act on, consensus and run_result.json are kept current where a slot changes.
+    """
+    draft = _Draft(experiment, regenerate, case, audit)
+    for name in _files(audit):
+        follows = draft.slot_changed and name in (_CONSENSUS, _RUN_RESULT)
+        if admits(_item_of(name)) or follows:
+            draft.consider(name, follows=follows)
+    return Plan(tuple(draft.steps), tuple(draft.refusals), draft.audit)
 
 
-def _remedy_by_judgments(case: Case, audit: RunAudit) -> Remedy:
-    """A consensus needs judgments: those that are complete, or can be rebuilt, or else are asked for again."""
-    if any(slot.status in ("unsafe", "conflict") for slot in audit.slots):
-        return Remedy(None, "", "none until the judge slots in conflict, or unsafe, are put right")
-    remedies = [remedy_for_slot(case, audit, slot) for slot in audit.slots if not slot.complete]
-    disowned = any(found.code == "judgment-not-valid" for slot in audit.slots for found in slot.findings)
-    if disowned and (calls := sum(remedy.level == "judges" for remedy in remedies)):
-        return _by_judge_calls(calls)  # the average counts a failure, and without that judge it would lack a verdict
-    if any(slot.complete for slot in audit.slots) or any(remedy.level == "regenerate" for remedy in remedies):
-        return _REBUILD
-    calls = sum(remedy.level == "judges" for remedy in remedies)
-    if not calls:
-        return Remedy(None, "", "none: no judgment survives, and judge_prompt.md is lost (evidence-gone)")
-    return _by_judge_calls(calls)
+class _Draft:
+    """A plan in the making: the run as it would stand after the steps so far."""
+
+    def __init__(self, experiment: Experiment, regenerate: Regenerate, case: Case, audit: RunAudit) -> None:
+        self._experiment = experiment
+        self._regenerate = regenerate
+        self.case = case
+        self.audit = audit
+        self.steps: list[Step] = []
+        self.refusals: list[Refusal] = []
+        self.slot_changed = False
+
+    def consider(self, name: str, *, follows: bool) -> None:
+        """Rebuild the file ``name`` if anything is wrong with it that this solves."""
+        faults = faults_of(self.audit, name)
+        if follows and not faults:
+            faults = _faults_after_a_slot(self.case, self.audit, name)
+        if not faults:
+            return
+        request = RegenerateRequest(self._experiment, self.case, name, faults)
+        try:
+            self._require_directory(name)
+            rebuilt = self._regenerate(request)
+            self._accept(request, rebuilt)
+        except CannotRegenerate as refused:
+            if any(fault.severity == "error" for fault in faults):
+                self.refusals.append(Refusal(_item_of(name), name, request.file, str(refused)))
+
+    def _require_directory(self, name: str) -> None:
+        part = {"agent": self.case.evidence.agent, "judge": self.case.evidence.judge}.get(name.partition("/")[0])
+        if part is not None and part.state not in ("sound", "absent"):
+            raise CannotRegenerate(f"{part.file}: {part.reason}")
+
+    def _accept(self, request: RegenerateRequest, rebuilt: Regenerated) -> None:
+        """Take the rebuilt file for what the run holds, unless the run would not be the better for it."""
+        name = request.name
+        case = Case(self.case.evidence.with_file(name, rebuilt.data), self.case.policy)
+        audit = conclude(case)
+        left = faults_of(audit, name) or _faults_after_a_slot(case, audit, name)
+        if left:
+            raise CannotRegenerate(f"what survives does not agree ({left[0]})")
+        if worse := _contradictions(audit) - _contradictions(self.audit):
+            raise CannotRegenerate(f"it would contradict other records ({min(worse)})")
+        solved = tuple(sorted({fault.code for fault in request.findings}))
+        sources = _hashed(self._experiment, self.case.evidence, rebuilt.sources)
+        self.steps.append(Step(_item_of(name), name, request.file, rebuilt.data, sources, solved))
+        self.slot_changed = self.slot_changed or name.endswith("/judgment.json")
+        self.case, self.audit = case, audit
 
 
-def _by_judge_calls(calls: int) -> Remedy:
-    plural = "s" * (calls != 1)
-    return Remedy("judges", f"{calls} judge call{plural}", "judge its slots, then rebuild what follows from them")
+def _files(audit: RunAudit) -> Iterator[str]:
+    """The files of a run that can be rebuilt, raw before derived."""
+    yield from _AGENT_FILES
+    for slot in audit.slots:
+        for name in _SLOT_FILES:
+            yield f"judge/{slot.slot.name}/{name}"
+    yield from ("judge/timing.json", _CONSENSUS, _RUN_RESULT)
 
 
-def _irreplaceable(case: Case, codes: set[str]) -> str:
-    """Why a derived file of the run cannot be rebuilt; "" if it can."""
-    run = case.evidence
-    if any(code.startswith("agent-result-") for code in codes):
-        if usage_of_reply(case.output) is None:
-            return "agent/result.json cannot be rebuilt, for the agent's output holds no token counts"
-        if not set(exit_codes(run)) - {run.result.file}:
-            return "agent/result.json cannot be rebuilt, for no record holds the exit code"
-    if any(code.startswith("run-result-") for code in codes) and not run.run_result.sound:
-        logged = run.command_log.data.get("commands") or [{}]
-        if not run.timing.sound and logged[-1].get("duration_seconds") is None:
-            return "run_result.json cannot be rebuilt, for no record holds the agent's duration"
-    return ""
+def _item_of(name: str) -> str:
+    return name.split("/")[1] if name.startswith("judge/judge_") else "run"
+
+
+def faults_of(audit: RunAudit, name: str) -> tuple[Finding, ...]:
+    """What is wrong with a file, as far as the status of its item lets a rebuilt one solve it."""
+    item = _item_of(name)
+    if item == "run":
+        findings = audit.findings if audit.status in ("completed", "results") else ()
+    else:
+        slot = next(slot for slot in audit.slots if slot.slot.name == item)
+        findings = slot.findings if slot.status in ("complete", "failed") else ()
+    return tuple(found for found in findings if found.code in REBUILDABLE and found.file.endswith(f"/{name}"))
+
+
+def _faults_after_a_slot(case: Case, audit: RunAudit, name: str) -> tuple[Finding, ...]:
+    """What is wrong with consensus or run_result.json in a run whose own status does not look at them.
+
+    Records of an agent that contradict each other are for a person to decide, so run_result.json stays as it is then.
+    """
+    if name == _CONSENSUS and audit.status in ("failed", "partial", "conflict"):
+        return tuple(found for found in case.consensus_findings if found.code in REBUILDABLE)
+    if name == _RUN_RESULT and audit.status in ("failed", "partial"):
+        return case.run_result_findings
+    return ()
+
+
+def _contradictions(audit: RunAudit) -> set[str]:
+    items = [(str(audit.run), audit.status), *((str(slot.slot), slot.status) for slot in audit.slots)]
+    return {f"{item}: {status}" for item, status in items if status in ("conflict", "unsafe")}
+
+
+def _hashed(experiment: Experiment, evidence: RunEvidence, sources: tuple[str, ...]) -> tuple[Source, ...]:
+    known = {CONFIG: experiment.config.sha256}
+    read = {file.file: file.raw for file in evidence.files()}
+    return tuple(Source(file, sha256(read[file]).hexdigest() if file in read else known.get(file)) for file in sources)

@@ -1,33 +1,41 @@
-"""What surviving files give back: pure functions from evidence to a record."""
+"""What surviving files give back: the default of the fixture ``scylla_regenerate``.
+
+Pure functions from what was read of a run to the bytes of one of its files; where a value comes from is said beside it.
+Nothing is invented: a value that no sound record holds makes a file one that cannot be rebuilt.
+"""
 
 from __future__ import annotations
 
-from ..auditing.consensus import agree
-from ..auditing.evidence import RunEvidence, SlotEvidence
-from ..auditing.slot import listed_verdict, verdicts_of
-from ..auditing.verdicts import Verdict
+from . import agent_files, derived_files, slot_files
+from .request import CannotRegenerate, Regenerate, Regenerated, RegenerateRequest
+
+_OF_A_RUN: dict[str, Regenerate] = {
+    "agent/output.txt": agent_files.output_copy,
+    "agent/stdout.log": agent_files.output_copy,
+    "agent/cmd_0000_stdout.log": agent_files.output_copy,
+    "agent/stderr.log": agent_files.stderr_copy,
+    "agent/timing.json": agent_files.agent_timing,
+    "agent/MODEL.md": agent_files.agent_model,
+    "agent/result.json": agent_files.agent_result,
+    "judge/timing.json": derived_files.judge_timing,
+    "judge/result.json": derived_files.consensus,
+    "run_result.json": derived_files.run_result,
+}
+_OF_A_SLOT: dict[str, Regenerate] = {
+    "judgment.json": slot_files.judgment,
+    "response.txt": slot_files.reply_copy,
+    "stdout.log": slot_files.reply_copy,
+    "MODEL.md": slot_files.judge_model,
+}
 
 
-def recoverable_verdict(slot: SlotEvidence, run: RunEvidence) -> Verdict | None:
-    """The verdict from which the slot's judgment.json can be rebuilt, or ``None``.
+def regenerate(request: RegenerateRequest) -> Regenerated:
+    """Rebuild a file from those that survive.
 
-    It has to be unmistakable: the only one that the replies hold, or, of several different ones, the first that
-    run_result.json lists for this slot. A slot whose call failed, or whose judgment says that it is not valid, gives
-    nothing back, whatever its replies hold.
+    :raises CannotRegenerate: they do not give it back.
     """
-    if slot.timing.data.get("failed") is True or slot.judgment.data.get("is_valid", True) is not True:
-        return None
-    given = [verdict for verdict in verdicts_of(slot) if isinstance(verdict.record.get("reasoning"), str)]
-    if not given:
-        return None
-    if all(verdict.agrees_with(given[0].score, given[0].passed) for verdict in given):
-        return given[0]
-    listed = listed_verdict(run, slot.slot)
-    if listed is None:
-        return None
-    entry = listed[1]
-    for verdict in given:
-        same = all(verdict.record.get(key) == entry[key] for key in ("passed", "grade", "reasoning"))
-        if same and agree(verdict.score, entry["score"]):
-            return verdict
-    return None
+    name = request.name
+    rebuild = _OF_A_SLOT.get(name.rpartition("/")[2]) if name.startswith("judge/judge_") else _OF_A_RUN.get(name)
+    if rebuild is None:
+        raise CannotRegenerate("no other file holds what it said")
+    return rebuild(request)

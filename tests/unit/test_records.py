@@ -291,7 +291,6 @@ def test_an_empty_file_is_there_and_an_absent_one_is_not(place: Path) -> None:
     assert read(place, "lost") == Blob("lost", "absent")
     with open_experiment(place) as folder:
         assert folder.open("lost") == Blob("lost", "absent")
-        assert folder.look("lost") == Blob("lost", "absent")
 
 
 def test_a_hard_link_is_a_regular_file(place: Path) -> None:
@@ -325,7 +324,7 @@ def test_a_link_is_unsafe_wherever_it_leads(place: Path, target: str) -> None:
         assert set(folder.names()) == {"link"}
         opened = folder.open("link")
         assert isinstance(opened, Blob)
-        for blob in (folder.read("link"), folder.look("link"), opened):
+        for blob in (folder.read("link"), opened):
             assert (blob.state, blob.data) == ("unsafe", b"")
 
 
@@ -340,7 +339,7 @@ def test_a_fifo_is_unsafe_and_nobody_waits_for_its_writer(place: Path) -> None:
     with open_experiment(place) as folder:
         opened = folder.open("f")
         assert isinstance(opened, Blob)
-        assert {blob.state for blob in (folder.read("f"), folder.look("f"), opened)} == {"unsafe"}
+        assert {blob.state for blob in (folder.read("f"), opened)} == {"unsafe"}
 
 
 def test_a_socket_is_unsafe(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,14 +349,14 @@ def test_a_socket_is_unsafe(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with open_experiment(place) as folder:
             opened = folder.open("s")
             assert isinstance(opened, Blob)
-            assert {blob.state for blob in (folder.read("s"), folder.look("s"), opened)} == {"unsafe"}
+            assert {blob.state for blob in (folder.read("s"), opened)} == {"unsafe"}
 
 
 def test_a_device_is_unsafe() -> None:
     with open_experiment("/dev") as folder:
         opened = folder.open("zero")
         assert isinstance(opened, Blob)
-        assert {blob.state for blob in (folder.read("zero"), folder.look("zero"), opened)} == {"unsafe"}
+        assert {blob.state for blob in (folder.read("zero"), opened)} == {"unsafe"}
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
@@ -378,9 +377,9 @@ def test_a_file_or_directory_without_permission_is_unsafe(place: Path) -> None:
 def test_a_directory_where_a_file_belongs_is_malformed(place: Path) -> None:
     (place / "run_result.json").mkdir()
     with open_experiment(place) as folder:
-        for blob in (folder.read("run_result.json"), folder.look("run_result.json")):
-            assert blob.state == "malformed"
-            assert re.match("expected a file, found a directory", blob.reason)
+        blob = folder.read("run_result.json")
+        assert blob.state == "malformed"
+        assert re.match("expected a file, found a directory", blob.reason)
         record = as_record(folder.read("run_result.json"), "run-result")
     assert record.state == "malformed"
     assert record.problems[0].message == "expected a file, found a directory"
@@ -485,9 +484,10 @@ def test_bytes_that_are_not_utf_8_still_show_as_text() -> None:
 
 def test_a_record_is_sound_with_unknown_keys_and_windows_line_ends(place: Path) -> None:
     judgment = {"score": 1, "passed": False, "grade": "S", "reasoning": "", "later_key": {"any": [1]}}
-    (place / "judgment.json").write_bytes(json.dumps(judgment, indent=2).replace("\n", "\r\n").encode())
+    raw = json.dumps(judgment, indent=2).replace("\n", "\r\n").encode()
+    (place / "judgment.json").write_bytes(raw)
     record = as_record(read(place, "judgment.json"), "judgment")
-    assert record == Record("judgment.json", "sound", judgment)
+    assert record == Record("judgment.json", "sound", judgment, raw=raw)
 
 
 def test_a_record_says_whether_it_is_absent_unsafe_or_invalid(place: Path) -> None:
@@ -524,7 +524,6 @@ def test_no_descriptor_is_left_open_whatever_is_opened(place: Path, open_descrip
             for name in ("file", "dir", "link", "fifo", "lost"):
                 folder.read(name, 10)
                 folder.read(name)
-                folder.look(name)
                 opened = folder.open(name)
                 if isinstance(opened, Folder):
                     opened.close()

@@ -14,7 +14,7 @@ import pytest_scylla
 from benchmarks.synthetic import judgment, response
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY, Policy
 from pytest_scylla.auditing.run import examine
-from pytest_scylla.repair.plan import Remedy, remedy_for_run, remedy_for_slot
+from pytest_scylla.repair.remedies import Remedy, remedy_for_run, remedy_for_slot
 
 RUN = "T1/02/run_01"
 Damage = Callable[[Path], object]

@@ -1,0 +1,54 @@
+"""Whether the program that runs an experiment is still at work on it, by its checkpoint."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from .layout import CHECKPOINT
+from .records import open_experiment
+from .schemas import as_record
+from .timestamps import moment
+from .wording import describe
+
+RECENT = timedelta(minutes=10)
+"""A running checkpoint updated within this is somebody's, whatever host its process is on."""
+
+_AT_WORK = ("running", "paused_rate_limit")
+
+
+def live_runner(root: Path, now: datetime | None = None) -> str | None:
+    """Who holds the experiment at ``root``, in words; ``None`` where nobody does.
+
+    A runner does whose checkpoint says that it is at work and whose process is alive on this host, or that was updated
+    within ten minutes. A checkpoint that cannot be read holds nothing.
+
+    :raises OSError: the experiment cannot be opened.
+    """
+    with open_experiment(root) as folder:
+        checkpoint = as_record(folder.read(CHECKPOINT), "checkpoint").data
+    status, pid = checkpoint.get("status"), checkpoint.get("pid")
+    if status not in _AT_WORK:
+        return None
+    told = f"checkpoint.json says {describe(status)}"
+    if pid is not None and _is_alive(pid):
+        return f"{told}, and its process {pid} is alive on this host"
+    updates = filter(None, (moment(checkpoint.get(key)) for key in ("last_updated_at", "last_heartbeat")))
+    updated = max(updates, default=None)
+    age = None if updated is None else (now or datetime.now(timezone.utc)) - updated
+    if age is not None and age < RECENT:
+        return f"{told}, updated {max(int(age.total_seconds()), 0)} seconds ago by process {pid}"
+    return None
+
+
+def _is_alive(pid: int) -> bool:
+    if pid <= 0:  # a group of processes to the kernel, and no runner
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -1,0 +1,208 @@
+"""Carrying out a plan: one run, under its lock, all new files prepared before the first of them takes its place.
+
+In this order: new content to ``.scylla/staging/``, what it replaces to ``.scylla/quarantine/``, the journal, and then
+one renaming a file, raw files before derived. Killed anywhere, a run holds old files or new ones, never halves, and the
+next repair finishes. Then the run is audited again, through the reader that every audit uses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from hashlib import sha256
+
+from .. import __version__
+from ..auditing.evidence import Policy, fingerprint
+from ..auditing.run import RunAudit, examine
+from ..auditing.status import Case
+from ..experiment.expected import Experiment
+from ..experiment.keeping import Keeping, Kept
+from ..experiment.layout import RunId
+from ..experiment.locks import locked
+from ..experiment.records import Folder
+from ..experiment.strict_json import Json
+from ..experiment.wording import printable
+from ..experiment.writing import CannotWrite, directory, naming
+from .actions import Action
+from .plan import Admits, Plan, Step, faults_of, make_plan
+from .request import Regenerate
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A run's plan, and the state of the run's files that it was made from."""
+
+    fingerprint: list[tuple[object, ...]]
+    case: Case
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class RepairOutcome:
+    """A run after its repair: how it stands, and what was done, by the item whose file it was ("run", "judge_01")."""
+
+    case: Case
+    audit: RunAudit
+    actions: Mapping[str, tuple[Action, ...]]
+
+
+def draft_repair(experiment: Experiment, run: RunId, policy: Policy, regenerate: Regenerate, admits: Admits) -> Draft:
+    """Read a run and plan its free repair; nothing is written.
+
+    :raises OSError: the experiment itself can no longer be opened.
+    """
+    state = fingerprint(experiment, run)
+    case, audit = examine(experiment, run, policy)
+    return Draft(state, case, make_plan(experiment, case, audit, regenerate, admits))
+
+
+def repair_run(
+    experiment: Experiment, run: RunId, policy: Policy, regenerate: Regenerate, admits: Admits = lambda item: True
+) -> RepairOutcome:
+    """Rebuild what is lost of a run and survives elsewhere in it, as far as ``admits`` lets it.
+
+    A reason of the place (a full disk, a directory that may not be written) makes the actions fail, and nothing half.
+
+    :raises OSError: the experiment itself can no longer be opened.
+    """
+    draft = draft_repair(experiment, run, policy, regenerate, admits)
+    if not draft.plan.steps:
+        return RepairOutcome(draft.case, draft.plan.audit, _by_item(draft.plan, {}))
+    start = time.perf_counter()
+    done: dict[str, Action] = {}
+    failure = ""
+    try:
+        with ExitStack() as held:
+            keeping = held.enter_context(Keeping(experiment.root))
+            with naming(str(keeping.lock_path(run).relative_to(experiment.root))):
+                held.enter_context(locked(keeping.lock_path(run)))
+            if fingerprint(experiment, run) != draft.fingerprint:  # somebody else was here meanwhile
+                draft = draft_repair(experiment, run, policy, regenerate, admits)
+            for step in _carry_out(keeping, run, draft.plan.steps):
+                done[step.name] = _action(step, "done")
+    except CannotWrite as error:
+        failure = printable(str(error))
+    case, audit = examine(experiment, run, policy)
+    for step in draft.plan.steps:
+        if step.name not in done:
+            done[step.name] = replace(_action(step, "failed"), files=(), solved=(), reason=failure)
+        elif left := faults_of(audit, step.name):
+            done[step.name] = replace(
+                _action(step, "failed"), solved=(), reason=f"audited again, it still has {left[0]}"
+            )
+    each = (time.perf_counter() - start) / max(len(done), 1)
+    timed = {name: replace(action, seconds=round(each, 6)) for name, action in done.items()}
+    return RepairOutcome(case, audit, _by_item(draft.plan, timed))
+
+
+def planned_actions(plan: Plan) -> Mapping[str, tuple[Action, ...]]:
+    """What the plan would do and what it declines, by item."""
+    return _by_item(plan, {step.name: _action(step, "planned") for step in plan.steps})
+
+
+def _by_item(plan: Plan, actions: Mapping[str, Action]) -> dict[str, tuple[Action, ...]]:
+    found: dict[str, tuple[Action, ...]] = {}
+    for step in plan.steps:
+        found[step.item] = (*found.get(step.item, ()), actions[step.name])
+    for refusal in plan.refusals:
+        refused = Action("regenerate", refusal.name, "refused", reason=refusal.reason)
+        found[refusal.item] = (*found.get(refusal.item, ()), refused)
+    return found
+
+
+def _action(step: Step, outcome: str) -> Action:
+    return Action(
+        "regenerate",
+        step.name,
+        "planned" if outcome == "planned" else "done" if outcome == "done" else "failed",
+        files=(step.file,),
+        solved=step.solves,
+        sources=tuple(source.file for source in step.sources),
+    )
+
+
+# Writing
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a step's file goes: its directory, and what lies there now."""
+
+    step: Step
+    folder: Folder
+    replaced: Kept | None
+    mode: int | None
+    modified: str | None
+
+
+def _carry_out(keeping: Keeping, run: RunId, steps: tuple[Step, ...]) -> Iterator[Step]:
+    """Write the files, yielding each step once its file is in its place.
+
+    :raises CannotWrite: one of them could not be written; those that were not yielded are as before.
+    """
+    with ExitStack() as opened:
+        for step in steps:
+            opened.callback(keeping.discard, step.file)
+        places = [_prepare(keeping, opened, step) for step in steps]
+        keeping.write_journal(_journal(run, places))
+        for place in places:
+            if place.replaced is not None and place.replaced.sha256 is None:
+                keeping.move_directory(place.step.file, place.folder, place.replaced)
+            keeping.put_in_place(place.step.file, place.folder)
+            with naming(place.step.file):
+                os.fsync(place.folder.descriptor)
+            yield place.step
+
+
+def _prepare(keeping: Keeping, opened: ExitStack, step: Step) -> _Place:
+    *parts, name = step.file.split("/")
+    folder = keeping.experiment
+    for part in parts:
+        with naming(step.file):
+            folder = opened.enter_context(directory(folder, part))
+    with naming(step.file):
+        try:
+            status = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            keeping.stage(step.file, step.data)
+            return _Place(step, folder, None, None, None)
+    if stat.S_ISDIR(status.st_mode):
+        keeping.stage(step.file, step.data)
+        kept = keeping.place_for_directory(step.file)
+    else:
+        old = folder.read(name, status.st_size)
+        if old.state != "sound":
+            raise CannotWrite(f"{step.file}: {old.reason or 'it disappeared'}")
+        keeping.stage(step.file, step.data, status)
+        kept = keeping.quarantine(step.file, old.data, status)
+    modified = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
+    return _Place(step, folder, kept, status.st_mode & 0o7777, modified)
+
+
+def _journal(run: RunId, places: list[_Place]) -> bytes:
+    """One line a file, written before any of the files is."""
+    lines = []
+    for place in places:
+        step, kept = place.step, place.replaced
+        replaced: dict[str, Json] | None = None
+        if kept is not None:
+            replaced = {**kept.as_data(), "mode": f"{place.mode:04o}", "modified": place.modified}
+        entry = {
+            "time": datetime.now(timezone.utc).isoformat(),
+            "tool": f"pytest-scylla {__version__}",
+            "item": str(run) if step.item == "run" else f"{run}/{step.item}",
+            "what": "regenerate",
+            "file": step.file,
+            "sha256": sha256(step.data).hexdigest(),
+            "solves": list(step.solves),
+            "sources": [{"file": source.file, "sha256": source.sha256} for source in step.sources],
+            "replaced": replaced,
+        }
+        lines.append(json.dumps(entry) + "\n")
+    return "".join(lines).encode()
