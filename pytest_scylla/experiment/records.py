@@ -77,6 +77,10 @@ class Record(NamedTuple):
     problems: tuple[Problem, ...] = ()
     raw: bytes = b""
 
+    def __repr__(self) -> str:
+        """Without the content, which may hold secrets and would stand in a traceback."""
+        return f"Record({self.file!r}, {self.state!r}, problems={self.problems!r})"
+
     @property
     def sound(self) -> bool:
         """Whether the record can be relied on."""
