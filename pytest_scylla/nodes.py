@@ -15,15 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from .auditing.findings import finding
-from .auditing.run import examine, garbage_collection_paused
-from .experiment.layout import CONFIG, RunId
+from .auditing.run import garbage_collection_paused
+from .experiment.layout import RunId
 from .experiment.wording import printable
+from .items import audit_items, repair_items
 from .outcomes import AuditedExperiment, ItemOutcome
+from .repair.plan import REBUILDABLE
+from .report.item import failure_text, headline
 
 if TYPE_CHECKING:
-    from .auditing.run import RunAudit
-    from .auditing.status import Case
     from .options import Settings
+    from .repair.actions import Action
+    from .repair.request import Regenerate
 
 
 class _OfExperiment:
@@ -73,6 +76,15 @@ class ExperimentNode(_OfExperiment, pytest.Collector):
         """The tiers."""
         for tier in self.audited.experiment.subtests:
             yield TierNode.from_parent(self, name=tier, nodeid=f"{self.name}/{tier}")
+
+    @cached_property
+    def regenerates_as_shipped(self) -> bool:
+        """Whether nobody overrides the fixture ``scylla_regenerate`` for this experiment.
+
+        No public API tells; a test overrides it from every place where that is possible.
+        """
+        providers = self.session._fixturemanager.getfixturedefs("scylla_regenerate", self)
+        return providers is not None and len(providers) == 1
 
     @cached_property
     def relative_root(self) -> str:
@@ -130,6 +142,11 @@ class RunNode(_OfExperiment, pytest.Module):
     obj = None
     run: RunId
 
+    @cached_property
+    def selected(self) -> set[str]:
+        """The names of its items that the session runs, once that is known."""
+        return set()
+
     def collect(self) -> Iterator[pytest.Item]:
         """The judge slots, then the run itself, which is repaired last."""
         audited = self.experiment_node.audited
@@ -167,17 +184,40 @@ class RunNode(_OfExperiment, pytest.Module):
     @cached_property
     def outcomes(self) -> dict[str, ItemOutcome]:
         """The outcome of the run and of each of its slots, by item name; audited when first asked for."""
-        with garbage_collection_paused():
-            return self._audit()
+        audited = self.experiment_node.audited
+        if audited.before:
+            return {name: audited.before[item_id] for name, item_id in audited.items_of(self.run)}
+        return audit_items(audited, self.run, self.experiment_node.settings)
 
-    def _audit(self) -> dict[str, ItemOutcome]:
-        settings = self.experiment_node.settings
-        try:
-            case, audit = examine(self.experiment_node.audited.experiment, self.run, settings.policy)
-        except OSError as error:
-            gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
-            return dict.fromkeys(self._names(), ItemOutcome("unsafe", "failed", (gone,), "none"))
-        return _outcomes(case, audit, settings.strict)
+    @cached_property
+    def to_repair(self) -> set[str]:
+        """The names of the run's items that a repair may act on: those that were selected, in a status to repair.
+
+        It is asked for once all are selected, and empty from the moment when the run was repaired.
+        """
+        repair = self.experiment_node.settings.repair
+        if repair is None:
+            return set()
+        return {name for name in self.selected if repair.admits(name, self.outcomes[name].status)}
+
+    def repair(self, regenerate: Regenerate, acting: str) -> None:
+        """Repair the run, or only plan it, on behalf of the item ``acting``; all of it at once, and once.
+
+        What is to be kept current beyond the items that may be acted on counts as an action of that item.
+        """
+        settings, audited = self.experiment_node.settings, self.experiment_node.audited
+        assert settings.repair is not None
+        admitted, before = self.to_repair, self.outcomes
+        with garbage_collection_paused():
+            after, actions = repair_items(audited, self.run, settings, regenerate, admitted.__contains__)
+        shares: dict[str, tuple[Action, ...]] = {}
+        for name, done in actions.items():
+            share = name if name in admitted else acting
+            shares[share] = (*shares.get(share, ()), *done)
+        self.outcomes = {name: after[name].after(before[name], shares.get(name, ())) for name in before}
+        for name in admitted:
+            self.outcomes[name] = self.outcomes[name].with_refusal()
+        self.to_repair = set()
 
     @cached_property
     def marked(self) -> bool:
@@ -189,27 +229,36 @@ class RunNode(_OfExperiment, pytest.Module):
         """The keywords that the run's items have from it and from above it."""
         return dict.fromkeys(self.keywords, 1)
 
-    def _names(self) -> Iterator[str]:
-        yield "run"
-        for slot, _ in self.experiment_node.audited.experiment.slots(self.run):
-            yield slot.name
-
 
 class ScyllaItem(_OfExperiment, pytest.Function):
     """An item of an experiment. Its ``outcome`` is its verdict; the test fails if that is not sound.
 
     ``item_id`` is the id by which --scylla-select and the reports name it, such as ``T5/13/run_10/judge_01``;
-    ``subject`` is the file that it is about, relative to the experiment.
+    ``subject`` is the file that it is about, relative to the experiment. ``repaired_its_run`` is true of the one
+    item of a run on whose behalf all of them were repaired.
     """
 
     parent: RunNode
     item_id: str
     subject: str
+    repaired_its_run = False
 
     @property
     def outcome(self) -> ItemOutcome:
         """The verdict on this item."""
         return self.parent.outcomes[self.name]
+
+    @property
+    def asks_for_repair(self) -> bool:
+        """Whether its test calls the repair's fixture: it may be acted on, and something is wrong with it."""
+        if self.name not in self.parent.to_repair:
+            return False
+        return not self.outcome.sound or any(found.code in REBUILDABLE for found in self.outcome.findings)
+
+    def repair(self, regenerate: Regenerate) -> None:
+        """Repair the run on behalf of this item."""
+        self.parent.repair(regenerate, self.name)
+        self.repaired_its_run = True
 
     @property
     def keyword_names(self) -> dict[str, Literal[1]]:
@@ -248,6 +297,8 @@ class JudgeSlotItem(ScyllaItem):
 class TierItem(ScyllaItem):
     """A tier of which nothing says what subtests it has: it cannot be green."""
 
+    asks_for_repair = False
+
     @cached_property
     def outcome(self) -> ItemOutcome:
         """Always a failure, with the remedy."""
@@ -257,13 +308,16 @@ class TierItem(ScyllaItem):
 
 
 def check(request: pytest.FixtureRequest) -> None:
-    """The test of an item."""
-    check_outcome(request.node)
+    """The test of an item; under --repair, what is wrong with it is put right first as far as that goes."""
+    item: ScyllaItem = request.node
+    if item.asks_for_repair:
+        item.repair(request.getfixturevalue("scylla_regenerate"))
+    check_outcome(item)
 
 
 def check_outcome(item: ScyllaItem) -> None:
     """Fail with what is wrong with the item, in its own words and without a traceback."""
-    if item.outcome.outcome != "passed":
+    if not item.outcome.sound:
         pytest.fail(failure_text(item.item_id, item.outcome), pytrace=False)
 
 
@@ -277,48 +331,6 @@ def check_run(request: pytest.FixtureRequest) -> None:
 def check_judge_slot(request: pytest.FixtureRequest) -> None:
     """The test of a judge slot."""
     check(request)
-
-
-def headline(outcome: ItemOutcome) -> str:
-    """An outcome in a few words: its status, and the codes of its findings."""
-    codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
-    return f"{outcome.status} ({codes})"
-
-
-def failure_text(item_id: str, outcome: ItemOutcome) -> str:
-    """What a person reads of a failing item: id and status, one line a finding, and what would repair it."""
-    lines = [f"{item_id}: {headline(outcome)}"]
-    lines += [f"  {found}" if found.severity == "error" else f"  warning: {found}" for found in outcome.findings]
-    lines.append(f"  repair: {outcome.remedy}")
-    return "\n".join(lines)
-
-
-def _outcomes(case: Case, audit: RunAudit, strict: bool) -> dict[str, ItemOutcome]:
-    from .repair.remedies import remedy_for_run, remedy_for_slot
-
-    outcomes = {}
-    for slot in audit.slots:
-        failed = not slot.complete or (strict and bool(slot.findings))
-        outcomes[slot.slot.name] = ItemOutcome(
-            slot.status,
-            "failed" if failed else "passed",
-            slot.findings,
-            str(remedy_for_slot(case, audit, slot)) if failed else "",
-            slot.score,
-            slot.passed,
-            fallback=slot.fallback,
-        )
-    failed = audit.status != "completed" or (strict and bool(audit.findings))
-    outcomes["run"] = ItemOutcome(
-        audit.status,
-        "failed" if failed else "passed",
-        audit.findings,
-        str(remedy_for_run(case, audit)) if failed else "",
-        audit.score,
-        audit.passed,
-        audit.cost_usd,
-    )
-    return outcomes
 
 
 def _existing_ancestor(path: Path, root: Path) -> Path:

@@ -12,23 +12,61 @@ import pytest
 
 if TYPE_CHECKING:
     from .auditing.evidence import Policy
+    from .repair.actions import Level
 
-_REQUESTING = ("scylla", "scylla_exp", "scylla_select", "scylla_subtests", "scylla_strict", "scylla_report")
+_REQUESTING = (
+    "scylla",
+    "scylla_exp",
+    "scylla_select",
+    "scylla_subtests",
+    "scylla_strict",
+    "scylla_report",
+    "repair",
+    "repair_plan",
+    "repair_level",
+    "repair_status",
+    "repair_anyway",
+)
 """Options of which any asks for an audit; an ini file alone never does."""
+
+AVAILABLE_LEVELS: tuple[Level, ...] = ("regenerate",)
+"""The levels of repair that this version has."""
 
 REPORT_SUFFIXES = (".json",)
 FALLBACK_POLICIES = ("warn", "fail")
 
 
 @dataclass(frozen=True)
+class RepairSettings:
+    """How to repair. ``plan_only``: say what would be done, and write nothing.
+
+    ``statuses`` are the ones to act on, such as "run:results" or "slot:failed"; all of them where there is none.
+    ``anyway``: also while the experiment's own runner seems to be at work.
+    """
+
+    level: Level
+    plan_only: bool
+    statuses: frozenset[str]
+    anyway: bool
+
+    def admits(self, name: str, status: str) -> bool:
+        """Whether to act on the item ``name`` ("run", or "judge_01") of this status."""
+        return not self.statuses or f"{'run' if name == 'run' else 'slot'}:{status}" in self.statuses
+
+
+@dataclass(frozen=True)
 class Settings:
-    """How to audit, from the command line or else the ini file. ``subtests`` is as the user wrote it."""
+    """How to audit, from the command line or else the ini file. ``subtests`` is as the user wrote it.
+
+    ``repair`` is ``None`` in a session that only audits.
+    """
 
     select: tuple[str, ...]
     subtests: str | None
     strict: bool
     reports: tuple[Path, ...]
     policy: Policy
+    repair: RepairSettings | None
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -64,6 +102,30 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="write a report; the suffix says which kind (.json); repeatable",
     )
+    group.addoption(
+        "--repair",
+        action="store_true",
+        help="rebuild whatever is lost or wrong and survives in other files; what is replaced is kept in .scylla/",
+    )
+    group.addoption(
+        "--repair-plan", action="store_true", help="say what --repair would do, and at what cost; nothing is written"
+    )
+    group.addoption(
+        "--repair-level",
+        metavar="LEVEL",
+        help="how far a repair goes: 'regenerate' (files from files), which is what this version can do",
+    )
+    group.addoption(
+        "--repair-status",
+        action="append",
+        metavar="KIND:STATUS",
+        help="repair only items that an audit finds so: 'run:results', 'slot:failed'; repeatable",
+    )
+    group.addoption(
+        "--repair-anyway",
+        action="store_true",
+        help="repair even though the checkpoint says that the experiment's own runner is at work",
+    )
     parser.addini("scylla_exp", "experiments to audit, relative to this file, once an option asks for it", "paths")
     parser.addini("scylla_select", "ids to audit (globs); see --scylla-select", "linelist")
     parser.addini("scylla_subtests", "directory of subtest definitions, relative to this file", "string", default="")
@@ -75,6 +137,8 @@ def add_options(parser: pytest.Parser) -> None:
         "string",
         default="warn",
     )
+    parser.addini("scylla_repair_level", "how far a repair goes; see --repair-level", "string", default="")
+    parser.addini("scylla_repair_status", "statuses to repair; see --repair-status", "linelist")
     parser.addini("scylla_max_file_mib", "the largest file that is read, in MiB", "string", default="64")
 
 
@@ -92,8 +156,9 @@ def named_experiments(config: pytest.Config, options: argparse.Namespace) -> tup
     if not all(named):
         raise pytest.UsageError("--scylla-exp= names no directory: write --scylla-exp=DIR")
     if not named:
+        wanted = "repair" if options.repair or options.repair_plan else "audit"
         raise pytest.UsageError(
-            "no experiment to audit: give --scylla-exp=DIR, or set scylla_exp = DIR in the ini file"
+            f"no experiment to {wanted}: give --scylla-exp=DIR, or set scylla_exp = DIR in the ini file"
         )
     return named
 
@@ -122,7 +187,35 @@ def read_settings(config: pytest.Config) -> Settings:
             _report_path(config.invocation_params.dir / path) for path in (reports or config.getini("scylla_report"))
         ),
         policy=Policy(max_file_size=int(mib) * 1024 * 1024, fallback="fail" if fallback == "fail" else "warn"),
+        repair=_repair_settings(config),
     )
+
+
+def _repair_settings(config: pytest.Config) -> RepairSettings | None:
+    from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
+    from .repair.actions import LEVELS
+
+    options = config.option
+    wanted = options.repair_level or config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
+    level = next((level for level in AVAILABLE_LEVELS if level == wanted), None)
+    if level is None:
+        reason = "this version does not go that far" if wanted in LEVELS else "there is no such level"
+        raise pytest.UsageError(f"--repair-level={wanted}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}")
+    statuses = frozenset(options.repair_status or config.getini("scylla_repair_status"))
+    known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
+    for status in sorted(statuses):
+        if status not in known:
+            raise pytest.UsageError(f"--repair-status={status}: expected one of {', '.join(known)}")
+    if options.repair or options.repair_plan:
+        return RepairSettings(level, options.repair_plan, statuses, options.repair_anyway)
+    for option, given in (
+        ("--repair-level", options.repair_level),
+        ("--repair-status", options.repair_status),
+        ("--repair-anyway", options.repair_anyway),
+    ):
+        if given:
+            raise pytest.UsageError(f"{option} does nothing by itself: add --repair, or --repair-plan to look first")
+    return None
 
 
 def _one_of(config: pytest.Config, name: str, choices: tuple[str, ...]) -> str:

@@ -9,24 +9,34 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from .auditing.findings import Finding
+from .auditing.run import RunAudit
+from .auditing.status import Case
 from .experiment.expected import Experiment
 from .experiment.layout import RunId
+from .repair.actions import Action, Level
+from .repair.remedies import Remedy, remedy_for_run, remedy_for_slot
+from .repair.transaction import Draft
 
 NOT_AUDITED = "not_audited"
+
+_NOTHING = Remedy(None, "", "")
 
 
 @dataclass(frozen=True, slots=True)
 class ItemOutcome:
     """One item's end: its status, its findings, and what would repair it.
 
-    ``outcome`` is "passed", "failed" or "crashed". ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are
-    not known.
+    ``outcome`` is "passed", "repaired", "failed", "crashed", or "not-run" for one that is not sound and that the
+    session did not come to. ``remedy`` says what would repair it, ``level`` how far a repair has to go for that.
+    ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known.
+    ``actions`` are what a session that repairs did about it, or declined to.
     """
 
     status: str
@@ -37,6 +47,8 @@ class ItemOutcome:
     passed: bool | None = None
     cost_usd: float | None = None
     fallback: bool = False
+    level: Level | None = None
+    actions: tuple[Action, ...] = ()
 
     def as_data(self) -> list[Any]:
         """The outcome as plain data, for the way from a worker."""
@@ -50,18 +62,77 @@ class ItemOutcome:
             self.passed,
             self.cost_usd,
             self.fallback,
+            self.level,
+            [action.as_data() for action in self.actions],
         ]
 
     @classmethod
     def from_data(cls, data: list[Any]) -> ItemOutcome:
         """The reverse of :meth:`as_data`."""
-        status, outcome, findings, *rest = data
-        return cls(status, outcome, tuple(Finding(*fields) for fields in findings), *rest)
+        status, outcome, findings, *rest, actions = data
+        made = cls(status, outcome, tuple(Finding(*fields) for fields in findings), *rest)
+        return replace(made, actions=tuple(map(Action.from_data, actions))) if actions else made
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that are errors."""
         return tuple(found for found in self.findings if found.severity == "error")
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is wrong with the item, any more or at all."""
+        return self.outcome in ("passed", "repaired")
+
+    def after(self, before: ItemOutcome, actions: tuple[Action, ...]) -> ItemOutcome:
+        """This outcome as that of an item that stood as ``before`` and was acted on by a repair."""
+        outcome = self.outcome
+        if outcome == "passed" and (before.outcome != "passed" or any(action.outcome == "done" for action in actions)):
+            outcome = "repaired"
+        return replace(self, outcome=outcome, actions=actions)
+
+    def with_refusal(self) -> ItemOutcome:
+        """The same, with what it would take beyond the repair as a refusal, where no action says why it did not."""
+        if self.sound or any(action.outcome in ("failed", "refused") for action in self.actions):
+            return self
+        what = {"judges": "judge call", "agents": "agent run"}.get(self.level or "", "item")
+        refusal = Action(self.level or "regenerate", what, "refused", reason=self.remedy)
+        return replace(self, actions=(*self.actions, refusal))
+
+
+def outcomes_of_run(case: Case, audit: RunAudit, *, strict: bool) -> dict[str, ItemOutcome]:
+    """The outcome of a run (as "run") and of each of its slots (as "judge_01", ..), given its audit."""
+    outcomes = {}
+    for slot in audit.slots:
+        failed = not slot.complete or (strict and bool(slot.findings))
+        remedy = remedy_for_slot(case, audit, slot) if failed else _NOTHING
+        outcomes[slot.slot.name] = ItemOutcome(
+            slot.status,
+            "failed" if failed else "passed",
+            slot.findings,
+            str(remedy),
+            slot.score,
+            slot.passed,
+            fallback=slot.fallback,
+            level=remedy.level,
+        )
+    failed = audit.status != "completed" or (strict and bool(audit.findings))
+    remedy = remedy_for_run(case, audit) if failed else _NOTHING
+    outcomes["run"] = ItemOutcome(
+        audit.status,
+        "failed" if failed else "passed",
+        audit.findings,
+        str(remedy),
+        audit.score,
+        audit.passed,
+        audit.cost_usd,
+        level=remedy.level,
+    )
+    return outcomes
+
+
+def outcome_word(data: list[Any]) -> str:
+    """The ``outcome`` of an outcome that is still plain data."""
+    return str(data[1])
 
 
 @dataclass
@@ -69,24 +140,53 @@ class AuditedExperiment:
     """An experiment in this session: its name in node ids, what was selected, and the outcomes by item id.
 
     An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, and ``T5`` for a tier of which
-    nobody knows the subtests.
+    nobody knows the subtests. In a session that repairs, ``before`` is every item's outcome as
+    first audited, and ``drafts`` are the plans that were made then, in the process that made them.
     """
 
     name: str
     experiment: Experiment
     selection: Selection
     outcomes: dict[str, ItemOutcome] = field(default_factory=dict)
+    before: dict[str, ItemOutcome] = field(default_factory=dict)
+    drafts: dict[RunId, Draft] = field(default_factory=dict)
     selected: int = 0
+    _reported: set[str] = field(default_factory=set)
+
+    def keep(self, item_id: str, outcome: ItemOutcome) -> None:
+        """Keep what an item itself reported."""
+        known = self.outcomes.get(item_id)
+        if known is not None and known.actions and not outcome.actions:
+            # Another process repaired the run on behalf of another of its items.
+            outcome = replace(outcome, actions=known.actions)
+        self._reported.add(item_id)
+        self.outcomes[item_id] = outcome
+
+    def keep_aside(self, item_id: str, outcome: ItemOutcome) -> None:
+        """Keep what is known of an item that did not report, and perhaps never will."""
+        known = self.outcomes.get(item_id)
+        if item_id not in self._reported:
+            self.outcomes[item_id] = replace(outcome, outcome="not-run") if outcome.outcome == "failed" else outcome
+        elif known is not None and outcome.actions and not known.actions:
+            self.outcomes[item_id] = replace(known, actions=outcome.actions)
 
     def item_ids(self) -> Iterator[str]:
         """Every item there is, selected or not."""
         yield from self.experiment.unknown_tiers
-        names = [f"judge_{number:02d}" for number in range(1, self.experiment.judges_per_run + 1)]
         for run in self.experiment.runs():
-            run_id = str(run)
-            yield run_id
-            for name in names:
-                yield f"{run_id}/{name}"
+            for _, item_id in self.items_of(run):
+                yield item_id
+
+    def items_of(self, run: RunId) -> Iterator[tuple[str, str]]:
+        """The name and the id of each item of a run: ``run``, and a slot's such as ``judge_01``."""
+        run_id = str(run)
+        yield "run", run_id
+        for name in self._slot_names:
+            yield name, f"{run_id}/{name}"
+
+    @cached_property
+    def _slot_names(self) -> tuple[str, ...]:
+        return tuple(f"judge_{number:02d}" for number in range(1, self.experiment.judges_per_run + 1))
 
     def nodeid(self, item_id: str) -> str:
         """The pytest node id of an item."""
@@ -94,6 +194,17 @@ class AuditedExperiment:
         if last.startswith("judge_"):
             return f"{self.name}/{head}::{last}"
         return f"{self.name}/{item_id}::{'run' if head else 'subtests'}"
+
+    def status_before(self, item_id: str) -> str | None:
+        """An item's status as first audited, in a session that repairs."""
+        before = self.before.get(item_id)
+        return None if before is None else before.status
+
+    def actions(self) -> Iterator[tuple[str, Action]]:
+        """Everything that was done, planned or declined, with the item that it was about, by id."""
+        for item_id in sorted(self.outcomes):
+            for action in self.outcomes[item_id].actions:
+                yield item_id, action
 
     @property
     def expected_items(self) -> int:
@@ -111,6 +222,11 @@ def kind_of(item_id: str) -> str:
     if "/" not in item_id:
         return "tier"
     return "judge_slot" if "/judge_" in item_id else "run"
+
+
+def run_of(item_id: str) -> str:
+    """The id of the run that an item is, or belongs to."""
+    return item_id.rpartition("/")[0] if kind_of(item_id) == "judge_slot" else item_id
 
 
 class Selection:

@@ -44,6 +44,14 @@ def pytest_configure(config: pytest.Config) -> None:
         from .protocol import ShortProtocol
         from .session import AuditSession, RunCollection
 
+        settings = read_settings(config)
+        session = AuditSession(config, settings, roots)
         config.pluginmanager.register(RunCollection(), "scylla-collection")
-        config.pluginmanager.register(AuditSession(config, read_settings(config), roots), "scylla-session")
+        config.pluginmanager.register(session, "scylla-session")
+        if settings.repair is not None:
+            from . import fixtures
+            from .repairing import RepairSession
+
+            config.pluginmanager.register(RepairSession(config, settings, session.experiments), "scylla-repair")
+            config.pluginmanager.register(fixtures, "scylla-fixtures")
         config.pluginmanager.register(ShortProtocol(config), "scylla-protocol")

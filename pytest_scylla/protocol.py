@@ -1,4 +1,4 @@
-"""A shorter protocol for items that need no fixture.
+"""A shorter protocol for items that need no fixture, or only the plugin's own that nobody overrides.
 
 For such an item, four fifths of the time of pytest's own protocol go into capturing, logging and fixture machinery
 around three phases of which two do nothing. It gets its reports made directly: those of all three phases where somebody
@@ -16,6 +16,8 @@ from typing import Literal
 import pytest
 
 from .nodes import ScyllaItem, check_outcome
+from .repair.regenerate import regenerate
+from .report.item import action_line
 
 _RUNNING_HOOKS = (
     "pytest_runtest_protocol",
@@ -81,6 +83,8 @@ class ShortProtocol:
     def _fits(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         if not isinstance(item, ScyllaItem) or item.fixturenames != ["request"]:
             return False
+        if item.asks_for_repair and not item.parent.experiment_node.regenerates_as_shipped:
+            return False
         if len(item.own_markers) > 1 or item.parent.marked:  # skip, xfail and the like: pytest knows what they mean
             return False
         if self._possible is None:
@@ -110,7 +114,7 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     hook, nodeid, location = item.ihook, item.nodeid, item.location
     hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
     call = pytest.CallInfo.from_call(
-        lambda: check_outcome(item), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+        lambda: _check(item), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
     )
     properties = user_properties(item)
 
@@ -142,15 +146,35 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
 
 
+def _check(item: ScyllaItem) -> None:
+    if item.asks_for_repair:
+        item.repair(regenerate)
+    check_outcome(item)
+
+
 def user_properties(item: ScyllaItem) -> list[tuple[str, object]]:
     """The properties that a report such as JUnit's shows for the item."""
-    findings = "; ".join(map(str, item.outcome.findings))
-    return [("status", item.outcome.status), *([("findings", findings)] if findings else [])]
+    outcome = item.outcome
+    findings = "; ".join(map(str, outcome.findings))
+    actions = "; ".join(map(action_line, outcome.actions))
+    before = item.parent.experiment_node.audited.status_before(item.item_id)
+    told = (("status_before", before), ("findings", findings), ("actions", actions))
+    return [("status", outcome.status), *((name, value) for name, value in told if value)]
 
 
 def attach_outcome(report: pytest.TestReport, item: ScyllaItem) -> None:
-    """Send the outcome along: a report's extra attributes survive the way from an xdist worker, as plain data."""
+    """Send the outcome along: a report's extra attributes survive the way from an xdist worker, as plain data.
+
+    The item on whose behalf a whole run was repaired tells about the run's others as well: they may never run.
+    """
     report.scylla_outcome = item.outcome.as_data()  # type: ignore[attr-defined]
+    if item.repaired_its_run:
+        run = item.parent
+        report.scylla_others = {  # type: ignore[attr-defined]
+            item_id: run.outcomes[name].as_data()
+            for name, item_id in run.experiment_node.audited.items_of(run.run)
+            if name != item.name
+        }
 
 
 def _deepest_common(item: pytest.Item, nextitem: pytest.Item | None) -> pytest.Collector | None:

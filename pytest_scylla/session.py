@@ -114,7 +114,10 @@ class AuditSession:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count what was selected."""
-        self._count_selected(item.nodeid for item in session.items if isinstance(item, ScyllaItem))
+        ours = [item for item in session.items if isinstance(item, ScyllaItem)]
+        self._count_selected(item.nodeid for item in ours)
+        for item in ours:
+            item.parent.selected.add(item.name)
         # Items live to the session's end. Frozen, they are not walked again whenever the many small objects of an audit
         # make Python look for garbage, which costs a tenth of the whole.
         gc.freeze()
@@ -155,7 +158,7 @@ class AuditSession:
         if isinstance(item, ScyllaItem) and call.when == "call":
             item.user_properties.extend(user_properties(item))
         report = yield
-        if isinstance(item, ScyllaItem) and call.when == "call":
+        if isinstance(item, ScyllaItem) and call.when == "call" and report.passed is item.outcome.sound:
             attach_outcome(report, item)
         return report
 
@@ -167,8 +170,9 @@ class AuditSession:
         if located := self.locate(report.nodeid):
             audited, item_id = located
             # Without data, a worker died, or a fixture of someone else failed: the item was not looked at.
-            crashed = ItemOutcome(NOT_AUDITED, "crashed")
-            audited.outcomes[item_id] = crashed if data is None else ItemOutcome.from_data(data)
+            audited.keep(item_id, ItemOutcome(NOT_AUDITED, "crashed") if data is None else ItemOutcome.from_data(data))
+            for other_id, other in getattr(report, "scylla_others", {}).items():
+                audited.keep_aside(other_id, ItemOutcome.from_data(other))
 
     # Reporting
 

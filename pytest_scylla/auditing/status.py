@@ -26,6 +26,18 @@ class Case:
     evidence: RunEvidence
     policy: Policy
 
+    def with_file(self, name: str, data: bytes) -> Case:
+        """The case if the run's file ``name`` were ``data``.
+
+        What that file does not bear on is not worked out again.
+        """
+        case = Case(self.evidence.with_file(name, data), self.policy)
+        if not name.startswith("agent/"):
+            case.output = self.output
+        if name in ("judge/timing.json", "judge/result.json"):
+            case.slots, case.extra_slots = self.slots, self.extra_slots
+        return case
+
     @cached_property
     def slots(self) -> tuple[SlotAudit, ...]:
         """The configured slots, each by its own evidence."""

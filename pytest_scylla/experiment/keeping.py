@@ -108,10 +108,14 @@ class Keeping:
             if existing.state == "absent":
                 staging, name = self._folders["staging"], _flat(f"{file}.old")
                 write_new(staging, name, data, like=like)
-                os.utime(name, ns=(like.st_atime_ns, like.st_mtime_ns), dir_fd=staging.descriptor)
-                move(staging, name, folder, digest)
+                try:
+                    os.utime(name, ns=(like.st_atime_ns, like.st_mtime_ns), dir_fd=staging.descriptor)
+                    move(staging, name, folder, digest)
+                except BaseException:
+                    remove(staging, name)
+                    raise
                 os.fsync(folder.descriptor)
-            elif existing.data != data:
+            elif existing.state != "sound" or existing.data != data:
                 raise CannotWrite(f"{kept.quarantine}: expected the content that its name is the hash of")
         return kept
 

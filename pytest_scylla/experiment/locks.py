@@ -8,15 +8,23 @@ that anyone may take over who saw it go without for half a minute.
 from __future__ import annotations
 
 import errno
+import os
 import re
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 _MOUNTS = Path("/proc/self/mountinfo")
 _SHARED = re.compile(
     r"nfs\d?|cifs|smb\w*|9p|afs|ceph|lustre|gpfs|beegfs\w*|glusterfs|ocfs2|gfs2?|pvfs2|orangefs|fuse\..*|virtiofs"
 )
+_PATIENCE = 30.0
 _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
@@ -27,22 +35,74 @@ def locked(path: Path) -> Iterator[None]:
 
     :raises OSError: it cannot be made.
     """
-    import filelock  # 28 ms, which only a session that repairs something pays
-
-    lock: filelock.BaseFileLock = filelock.FileLock(path)
-    if is_shared(file_system_of(path, _mounts())):
-        lock = filelock.SoftFileLease(path)
-    try:
-        lock.acquire()
-    except OSError as error:
-        if error.errno not in _NO_FLOCK or isinstance(lock, filelock.SoftFileLease):
-            raise
-        lock = filelock.SoftFileLease(path)
-        lock.acquire()
+    lock = None if _lies_on_a_shared_one(path.parent) else _flocked(path)
+    if lock is None:
+        # Under a name of its own: to a lease, the empty file that flock leaves behind is held for ever.
+        lock = _leased(path.with_suffix(".lease"))
     try:
         yield
     finally:
         lock.release()
+
+
+@cache
+def _lies_on_a_shared_one(directory: Path) -> bool:
+    # Where a link on the way leads to another file system, that one decides.
+    return is_shared(file_system_of(Path(os.path.realpath(directory)), _mounts()))
+
+
+def _flocked(path: Path) -> BaseFileLock | None:
+    """Lock by the kernel; ``None`` where it cannot."""
+    import filelock  # 28 ms, which only a session that repairs something pays
+
+    _refuse_another(path)
+    lock = filelock.FileLock(path, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if error.errno in _NO_FLOCK:
+            return None
+        raise
+    return lock
+
+
+def _leased(path: Path) -> BaseFileLock:
+    import filelock
+
+    _refuse_another(path)
+    lock = filelock.SoftFileLease(path)
+    while not lock.is_locked:
+        unsigned = _unsigned(path)
+        try:
+            lock.acquire(timeout=_PATIENCE)
+        except filelock.Timeout:
+            # Whoever was killed between making its lease and signing it left an empty one, which filelock never breaks.
+            if unsigned is not None and unsigned == _unsigned(path):
+                with suppress(FileNotFoundError):
+                    path.unlink()
+        except filelock.LeaseSettingsMismatch as error:
+            raise OSError(errno.EINVAL, str(error)) from error
+    return lock
+
+
+def _refuse_another(path: Path) -> None:
+    """Refuse what is no lock: older releases of filelock empty the file, which may be one outside by another name.
+
+    :raises OSError: something else has the lock's place.
+    """
+    with suppress(FileNotFoundError):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise OSError("expected a file with no other name")
+
+
+def _unsigned(path: Path) -> tuple[int, int] | None:
+    """What tells an empty lease from every other, if there is an empty one."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return None if status.st_size else (status.st_ino, status.st_mtime_ns)
 
 
 def is_shared(file_system: str) -> bool:
@@ -57,9 +117,10 @@ def file_system_of(path: Path, mounts: str) -> str:
     'nfs4'
     """
     best, found = -1, ""
-    for line in mounts.splitlines():
+    # Split at the two characters that mountinfo escapes: a path may hold others that count as blanks or line ends.
+    for line in mounts.split("\n"):
         fields, separator, kind = line.partition(" - ")
-        words = fields.split()
+        words = fields.split(" ")
         if separator and len(words) > 4 and kind.split():
             place = Path(_OCTAL.sub(lambda match: chr(int(match[1], 8)), words[4]))
             # Of mounts on one place the last is on top.

@@ -7,8 +7,9 @@ whoever reads sees the old file or the new one. All of it goes through open dire
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from .records import Blob, Folder
 
@@ -29,7 +30,7 @@ def naming(file: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise CannotWrite(f"{file}: {os.strerror(error.errno or 0)}") from error
+        raise CannotWrite(f"{file}: {os.strerror(error.errno) if error.errno else error}") from error
 
 
 def directory(parent: Folder, name: str) -> Folder:
@@ -40,7 +41,8 @@ def directory(parent: Folder, name: str) -> Folder:
     """
     opened = parent.open(name)
     if isinstance(opened, Blob) and opened.state == "absent":
-        os.mkdir(name, dir_fd=parent.descriptor)
+        with suppress(FileExistsError):  # another process, at work on another run, made it meanwhile
+            os.mkdir(name, dir_fd=parent.descriptor)
         os.fsync(parent.descriptor)
         opened = parent.open(name)
     if isinstance(opened, Blob):
@@ -75,10 +77,14 @@ def append(folder: Folder, name: str, lines: bytes) -> None:
     A line that a killed process left unfinished there is ended first, so that it spoils no other.
 
     :raises OSError: it cannot be written.
+    :raises CannotWrite: it is no file of its own.
     """
     fd = os.open(name, _APPEND, 0o666, dir_fd=folder.descriptor)
     try:
-        size = os.fstat(fd).st_size
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:  # a hard link may lead out of the experiment
+            raise CannotWrite(f"{folder.file}/{name}: expected a file with no other name")
+        size = status.st_size
         unfinished = size > 0 and os.pread(fd, 1, size - 1) != b"\n"
         _write_all(fd, b"\n" * unfinished + lines)
         os.fsync(fd)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from ..auditing.consensus import agree, consensus_of, grades_near
 from ..auditing.derived import exit_codes
@@ -38,13 +38,14 @@ def judge_timing(request: RegenerateRequest) -> Regenerated:
 
 
 def consensus(request: RegenerateRequest) -> Regenerated:
-    """judge/result.json: from run_result.json where it lists more verdicts than slots survive, else from the slots."""
+    """judge/result.json: from run_result.json where it lists a verdict that no slot holds, else from the slots."""
     run, slots = request.evidence, request.case.slots
     if any(slot.status in ("conflict", "unsafe") for slot in slots):
         raise CannotRegenerate("a judge slot is in conflict, or unsafe")
     complete = [slot for slot in slots if slot.verdict]
     listed = run.run_result.data.get("judges", ())
-    if len(listed) > len(complete):
+    lost = {slot.slot.number for slot in slots if not slot.complete}
+    if len(listed) > len(complete) or any(entry["judge_number"] in lost for entry in listed):
         return request.record(with_unknown_keys(_listed_consensus(run, complete), run.consensus), run.run_result.file)
     verdicts = [slot.verdict for slot in complete if slot.verdict]
     result = consensus_of(verdicts)
@@ -102,7 +103,7 @@ def run_result(request: RegenerateRequest) -> Regenerated:
     if not judges:
         raise CannotRegenerate("no judgment survives")
     agent, agent_source = _agent_duration(run)
-    judging, judging_sources = _judge_duration(run, case.slots)
+    judging, judging_sources = _judge_duration(run, [slot.slot.number for slot in case.slots if slot.complete])
     consensus = run.consensus.data
     record = {
         "run_number": run.run.number,
@@ -150,6 +151,16 @@ def _in_order(entry: dict[str, Json]) -> dict[str, Json]:
     return {**{key: entry[key] for key in keys if key in entry}, **without(entry, *keys)}
 
 
+def lacking_duration(run: RunEvidence, judged: Collection[int]) -> str:
+    """Why run_result.json cannot be rebuilt for want of a duration, given the slots that are complete; "" if it can."""
+    try:
+        _agent_duration(run)
+        _judge_duration(run, judged)
+    except CannotRegenerate as lacking:
+        return str(lacking)
+    return ""
+
+
 def _agent_duration(run: RunEvidence) -> tuple[float, str]:
     """In seconds, and the file it comes from: timing.json, else the last command's, else an old run_result.json's."""
     for record, seconds in (
@@ -162,19 +173,19 @@ def _agent_duration(run: RunEvidence) -> tuple[float, str]:
     raise CannotRegenerate("no record holds the agent's duration")
 
 
-def _judge_duration(run: RunEvidence, slots: Sequence[SlotAudit]) -> tuple[float, tuple[str, ...]]:
-    """In seconds, and the files it comes from.
+def _judge_duration(run: RunEvidence, judged: Collection[int]) -> tuple[float, tuple[str, ...]]:
+    """In seconds, and the files it comes from. ``judged`` are the numbers of the slots that are complete.
 
     judge/timing.json's if that is at least as new as every slot's, else the slots' sum: a slot may have been judged
     again since. Where a slot's is lost as well, an old run_result.json's.
     """
     timings = [slot.timing for slot in run.slots if slot.timing.sound]
     whole = run.judge_timing
-    judged = [when for timing in timings if (when := moment(timing.data["measured_at"]))]
+    moments = [when for timing in timings if (when := moment(timing.data["measured_at"]))]
     ended = moment(whole.data.get("measured_at"))
-    if whole.sound and (not judged or (ended is not None and ended >= max(judged))):
+    if whole.sound and (not moments or (ended is not None and ended >= max(moments))):
         return whole.data["judge_duration_seconds"], (whole.file,)
-    if all(evidence.timing.sound for slot, evidence in zip(slots, run.slots, strict=True) if slot.complete):
+    if all(slot.timing.sound for slot in run.slots if slot.slot.number in judged):
         return _sum_of(timings), tuple(timing.file for timing in timings)
     old = run.run_result.data.get("judge_duration_seconds")
     if old is None:

@@ -34,6 +34,10 @@ _AGENT_FILES = (
 _SLOT_FILES = ("judgment.json", "response.txt", "stdout.log", "MODEL.md")
 _CONSENSUS, _RUN_RESULT = "judge/result.json", "run_result.json"
 
+_MOST_PASSES = 4
+"""What one file lists makes another stale that was looked at before, at most: a verdict that run_result.json lacked
+changes the consensus, and that changes run_result.json again."""
+
 REBUILDABLE = frozenset(
     {
         *(f"output-{fault}" for fault in ("missing", "malformed", "truncated", "differs")),
@@ -93,6 +97,11 @@ class Plan:
     refusals: tuple[Refusal, ...]
     audit: RunAudit
 
+    @property
+    def items(self) -> set[str]:
+        """The items that it is about: "run", "judge_01", .."""
+        return {step.item for step in self.steps} | {refusal.item for refusal in self.refusals}
+
 
 def actionable(audit: RunAudit, item: str) -> bool:
     """Whether anything is wrong with an item that a rebuilt file might solve."""
@@ -107,11 +116,19 @@ def make_plan(
     Beside what ``admits`` lets it act on, consensus and run_result.json are kept current where a slot changes.
     """
     draft = _Draft(experiment, regenerate, case, audit)
-    for name in _files(audit):
-        follows = draft.slot_changed and name in (_CONSENSUS, _RUN_RESULT)
-        if admits(_item_of(name)) or follows:
-            draft.consider(name, follows=follows)
-    return Plan(tuple(draft.steps), tuple(draft.refusals), draft.audit)
+    for _ in range(_MOST_PASSES):
+        accepted = draft.accepted
+        for name in _files(audit):
+            follows = draft.slot_changed and name in (_CONSENSUS, _RUN_RESULT)
+            if admits(_item_of(name)) or follows:
+                draft.consider(name, follows=follows)
+        if draft.accepted == accepted:
+            break
+    return Plan(tuple(draft.steps.values()), tuple(draft.refusals.values()), draft.audit)
+
+
+class _Contradicts(CannotRegenerate):
+    """The rebuilt file would contradict other records as they stand."""
 
 
 class _Draft:
@@ -122,12 +139,22 @@ class _Draft:
         self._regenerate = regenerate
         self.case = case
         self.audit = audit
-        self.steps: list[Step] = []
-        self.refusals: list[Refusal] = []
+        self.steps: dict[str, Step] = {}
+        self.refusals: dict[str, Refusal] = {}
+        self.accepted = 0
         self.slot_changed = False
+        self._settled: set[str] = set()
 
     def consider(self, name: str, *, follows: bool) -> None:
-        """Rebuild the file ``name`` if anything is wrong with it that this solves."""
+        """Rebuild the file ``name`` if anything is wrong with it that this solves.
+
+        Nobody is asked twice for what does not survive. But what would contradict other records may do so no more once
+        those are put right: where agent/result.json and run_result.json are wrong in the same way, the derived one
+        comes first. In the other order the run would be in conflict between the two, and not be finished if the repair
+        is killed there.
+        """
+        if name in self._settled:
+            return
         faults = faults_of(self.audit, name)
         if follows and not faults:
             faults = _faults_after_a_slot(self.case, self.audit, name)
@@ -139,8 +166,10 @@ class _Draft:
             rebuilt = self._regenerate(request)
             self._accept(request, rebuilt)
         except CannotRegenerate as refused:
+            if not isinstance(refused, _Contradicts):
+                self._settled.add(name)
             if any(fault.severity == "error" for fault in faults):
-                self.refusals.append(Refusal(_item_of(name), name, request.file, str(refused)))
+                self.refusals[name] = Refusal(_item_of(name), name, request.file, str(refused))
 
     def _require_directory(self, name: str) -> None:
         part = {"agent": self.case.evidence.agent, "judge": self.case.evidence.judge}.get(name.partition("/")[0])
@@ -150,16 +179,19 @@ class _Draft:
     def _accept(self, request: RegenerateRequest, rebuilt: Regenerated) -> None:
         """Take the rebuilt file for what the run holds, unless the run would not be the better for it."""
         name = request.name
-        case = Case(self.case.evidence.with_file(name, rebuilt.data), self.case.policy)
+        case = self.case.with_file(name, rebuilt.data)
         audit = conclude(case)
         left = faults_of(audit, name) or _faults_after_a_slot(case, audit, name)
         if left:
-            raise CannotRegenerate(f"what survives does not agree ({left[0]})")
+            raise CannotRegenerate(f"what survives does not put it right ({left[0].code} stays)")
         if worse := _contradictions(audit) - _contradictions(self.audit):
-            raise CannotRegenerate(f"it would contradict other records ({min(worse)})")
-        solved = tuple(sorted({fault.code for fault in request.findings}))
+            raise _Contradicts(f"it would contradict other records ({min(worse)})")
+        before = self.steps.pop(name, None)
+        solved = before.solves if before is not None else tuple(sorted({fault.code for fault in request.findings}))
         sources = _hashed(self._experiment, self.case.evidence, rebuilt.sources)
-        self.steps.append(Step(_item_of(name), name, request.file, rebuilt.data, sources, solved))
+        self.steps[name] = Step(_item_of(name), name, request.file, rebuilt.data, sources, solved)
+        self.refusals.pop(name, None)
+        self.accepted += 1
         self.slot_changed = self.slot_changed or name.endswith("/judgment.json")
         self.case, self.audit = case, audit
 

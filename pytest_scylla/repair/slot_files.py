@@ -9,8 +9,9 @@ from ..auditing.evidence import RunEvidence, SlotEvidence
 from ..auditing.slot import listed_verdict, verdicts_of
 from ..auditing.verdicts import Verdict, unwrapped, verdicts_in
 from ..experiment.layout import CONFIG
+from ..experiment.records import Record
 from ..experiment.schemas import is_valid
-from ..experiment.strict_json import Json
+from ..experiment.strict_json import Json, parse_object
 from .agent_files import model_file
 from .request import CannotRegenerate, Regenerated, RegenerateRequest
 
@@ -22,17 +23,25 @@ def recoverable_verdict(slot: SlotEvidence, run: RunEvidence) -> Verdict | None:
     the only one that the replies hold. A slot whose call failed, or whose judgment says that it is not valid, gives
     nothing back, whatever its replies hold.
     """
-    if slot.timing.data.get("failed") is True or slot.judgment.data.get("is_valid", True) is not True:
+    if slot.timing.data.get("failed") is True or _disowned(slot.judgment):
         return None
     verdicts = verdicts_of(slot)
     given = [verdict for verdict in verdicts if isinstance(verdict.record.get("reasoning"), str)]
     listed = listed_verdict(run, slot.slot)
-    for verdict in given if listed else ():
-        if listed and _is_listed(verdict, listed[1]):
-            return verdict
+    named = [verdict for verdict in given if listed and _is_listed(verdict, listed[1])]
+    if listed and named:
+        return next((verdict for verdict in named if verdict.record.get("grade") == listed[1]["grade"]), named[0])
     if given and all(verdict.agrees_with(given[0].score, given[0].passed) for verdict in verdicts):
         return given[0]
     return None
+
+
+def _disowned(judgment: Record) -> bool:
+    """Whether the judgment says, in whatever words, that it is not valid; one that breaks its schema may say it too."""
+    data: Mapping[str, Json] = judgment.data
+    if judgment.state == "invalid":
+        data = parse_object(judgment.raw)  # which was possible when it was read, or it would be malformed
+    return data.get("is_valid", True) is not True
 
 
 def _is_listed(verdict: Verdict, entry: Mapping[str, Json]) -> bool:
@@ -71,7 +80,7 @@ def judgment(request: RegenerateRequest) -> Regenerated:
 def _why_no_verdict(slot: SlotEvidence) -> str:
     if slot.timing.data.get("failed") is True:
         return "timing.json says that the judge call failed"
-    if slot.judgment.data.get("is_valid", True) is not True:
+    if _disowned(slot.judgment):
         return "judgment.json says itself that it is not valid"
     if not verdicts_of(slot):
         return "no reply of the judge holds a verdict"

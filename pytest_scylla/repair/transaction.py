@@ -39,7 +39,6 @@ class Draft:
     """A run's plan, and the state of the run's files that it was made from."""
 
     fingerprint: list[tuple[object, ...]]
-    case: Case
     plan: Plan
 
 
@@ -52,28 +51,39 @@ class RepairOutcome:
     actions: Mapping[str, tuple[Action, ...]]
 
 
-def draft_repair(experiment: Experiment, run: RunId, policy: Policy, regenerate: Regenerate, admits: Admits) -> Draft:
-    """Read a run and plan its free repair; nothing is written.
+def draft_repair(
+    experiment: Experiment, run: RunId, policy: Policy, regenerate: Regenerate, admits: Admits = lambda item: True
+) -> tuple[Case, RunAudit, Draft]:
+    """Audit a run and plan its free repair; nothing is written.
 
     :raises OSError: the experiment itself can no longer be opened.
     """
     state = fingerprint(experiment, run)
     case, audit = examine(experiment, run, policy)
-    return Draft(state, case, make_plan(experiment, case, audit, regenerate, admits))
+    return case, audit, Draft(state, make_plan(experiment, case, audit, regenerate, admits))
 
 
 def repair_run(
-    experiment: Experiment, run: RunId, policy: Policy, regenerate: Regenerate, admits: Admits = lambda item: True
+    experiment: Experiment,
+    run: RunId,
+    policy: Policy,
+    regenerate: Regenerate,
+    admits: Admits = lambda item: True,
+    draft: Draft | None = None,
 ) -> RepairOutcome:
     """Rebuild what is lost of a run and survives elsewhere in it, as far as ``admits`` lets it.
+
+    ``draft`` is what was planned for it before with the same ``regenerate`` and ``admits``, if that is at hand; it is
+    carried out if the run is still as it was planned from.
 
     A reason of the place (a full disk, a directory that may not be written) makes the actions fail, and nothing half.
 
     :raises OSError: the experiment itself can no longer be opened.
     """
-    draft = draft_repair(experiment, run, policy, regenerate, admits)
-    if not draft.plan.steps:
-        return RepairOutcome(draft.case, draft.plan.audit, _by_item(draft.plan, {}))
+    if draft is None:
+        case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
+        if not draft.plan.steps:
+            return RepairOutcome(case, audit, _by_item(draft.plan, {}))
     start = time.perf_counter()
     done: dict[str, Action] = {}
     failure = ""
@@ -83,12 +93,13 @@ def repair_run(
             with naming(str(keeping.lock_path(run).relative_to(experiment.root))):
                 held.enter_context(locked(keeping.lock_path(run)))
             if fingerprint(experiment, run) != draft.fingerprint:  # somebody else was here meanwhile
-                draft = draft_repair(experiment, run, policy, regenerate, admits)
+                _, _, draft = draft_repair(experiment, run, policy, regenerate, admits)
             for step in _carry_out(keeping, run, draft.plan.steps):
                 done[step.name] = _action(step, "done")
     except CannotWrite as error:
         failure = printable(str(error))
     case, audit = examine(experiment, run, policy)
+    found = {file.file: file.raw for file in case.evidence.files()}
     for step in draft.plan.steps:
         if step.name not in done:
             done[step.name] = replace(_action(step, "failed"), files=(), solved=(), reason=failure)
@@ -96,6 +107,9 @@ def repair_run(
             done[step.name] = replace(
                 _action(step, "failed"), solved=(), reason=f"audited again, it still has {left[0]}"
             )
+        elif found.get(step.file) != step.data:  # also where an audit finds nothing wrong with what is there instead
+            reason = "read again, it is not what was written"
+            done[step.name] = replace(_action(step, "failed"), solved=(), reason=reason)
     each = (time.perf_counter() - start) / max(len(done), 1)
     timed = {name: replace(action, seconds=round(each, 6)) for name, action in done.items()}
     return RepairOutcome(case, audit, _by_item(draft.plan, timed))
@@ -150,7 +164,8 @@ def _carry_out(keeping: Keeping, run: RunId, steps: tuple[Step, ...]) -> Iterato
         for step in steps:
             opened.callback(keeping.discard, step.file)
         places = [_prepare(keeping, opened, step) for step in steps]
-        keeping.write_journal(_journal(run, places))
+        if places:
+            keeping.write_journal(_journal(run, places))
         for place in places:
             if place.replaced is not None and place.replaced.sha256 is None:
                 keeping.move_directory(place.step.file, place.folder, place.replaced)
@@ -181,8 +196,14 @@ def _prepare(keeping: Keeping, opened: ExitStack, step: Step) -> _Place:
             raise CannotWrite(f"{step.file}: {old.reason or 'it disappeared'}")
         keeping.stage(step.file, step.data, status)
         kept = keeping.quarantine(step.file, old.data, status)
-    modified = datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
-    return _Place(step, folder, kept, status.st_mode & 0o7777, modified)
+    return _Place(step, folder, kept, status.st_mode & 0o7777, _modified(status))
+
+
+def _modified(status: os.stat_result) -> str | None:
+    try:
+        return datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
+    except (ValueError, OverflowError, OSError):  # a file may claim a year beyond the calendar's
+        return None
 
 
 def _journal(run: RunId, places: list[_Place]) -> bytes:

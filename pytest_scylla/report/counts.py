@@ -12,8 +12,11 @@ Counts = dict[str, Any]
 UNKNOWN = ItemOutcome(NOT_AUDITED, "not-run")
 
 
-def count(audited: AuditedExperiment) -> Counts:
-    """Return the COUNTS of the report's contract: ``runs`` and ``judge_slots`` by status."""
+def count(audited: AuditedExperiment, *, before: bool = False) -> Counts:
+    """Return the COUNTS of the report's contract: ``runs`` and ``judge_slots`` by status.
+
+    :param before: as first audited, in a session that repairs; what it left is what there is in any other.
+    """
     runs: Counts = {"expected": 0, **dict.fromkeys(RUN_STATUSES, 0), NOT_AUDITED: 0}
     slots: Counts = {"expected": 0, **dict.fromkeys(SLOT_STATUSES, 0), NOT_AUDITED: 0, "fallback": 0}
     by_slot: dict[str, Counts] = {
@@ -27,7 +30,7 @@ def count(audited: AuditedExperiment) -> Counts:
         for number, model in enumerate(audited.experiment.config.judge_models, 1)
     }
     names = [(number, f"judge_{int(number):02d}") for number in by_slot]
-    outcomes = audited.outcomes
+    outcomes = (before and audited.before) or audited.outcomes
     for run in audited.experiment.runs():
         run_id = str(run)
         runs["expected"] += 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +19,13 @@ from ..auditing.experiment import audit_experiment
 from ..auditing.findings import Finding
 from ..experiment.layout import RunId
 from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of
+from ..repair.actions import Action
 from .counts import UNKNOWN, completeness, count
 
+REPAIRED = 1
 STOPPED_EARLY = 2
 DAMAGE_LEFT = 4
+OPERATIONAL_ERROR = 8
 
 
 def write(path: Path, experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped: bool) -> None:
@@ -46,8 +51,10 @@ def write(path: Path, experiments: Iterable[AuditedExperiment], *, interrupted: 
 
 def make(experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped: bool) -> dict[str, Any]:
     """The report as plain data."""
+    experiments = tuple(experiments)
     parts = [_experiment(audited) for audited in experiments]
     damage = any(item["outcome"] not in ("passed", "repaired", "waived") for part in parts for item in part["items"])
+    ends = {action.outcome for audited in experiments for _, action in audited.actions()}
     return {
         "format": "pytest-scylla/report",
         "version": 1,
@@ -58,7 +65,10 @@ def make(experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped
             "pytest": pytest.__version__,
             "python": platform.python_version(),
         },
-        "exit_bits": STOPPED_EARLY * stopped + DAMAGE_LEFT * damage,
+        "exit_bits": REPAIRED * ("done" in ends)
+        + STOPPED_EARLY * stopped
+        + DAMAGE_LEFT * damage
+        + OPERATIONAL_ERROR * ("failed" in ends),
         "experiments": parts,
     }
 
@@ -70,27 +80,40 @@ def _experiment(audited: AuditedExperiment) -> dict[str, Any]:
         "path": experiment.given,
         "experiment_id": experiment.config.experiment_id,
         "expected_from": experiment.expected_from,
-        "before": counts,
+        "before": count(audited, before=True),
         "after": counts,
         "completeness": completeness(audited),
         "selected": audited.selected,
         "not_audited": counts["runs"][NOT_AUDITED] + counts["judge_slots"][NOT_AUDITED],
         "findings": [_finding(found) for found in audit_experiment(experiment)],
         "runs": [_run(audited, run) for run in experiment.runs()],
-        "repairs": {
-            "regenerated": 0,
-            "judge_calls": 0,
-            "agent_runs": 0,
-            "failed": 0,
-            "refused": 0,
-            "cost_usd": 0,
-            "seconds": 0,
-        },
+        "repairs": _repairs([action for _, action in audited.actions()]),
         "items": [
             _item(audited, item_id, audited.outcomes[item_id])
             for item_id in sorted(audited.outcomes)
-            if audited.outcomes[item_id].outcome != "passed" or audited.outcomes[item_id].findings
+            if _is_told(audited.outcomes[item_id])
         ],
+    }
+
+
+def _is_told(outcome: ItemOutcome) -> bool:
+    return outcome.outcome != "passed" or bool(outcome.findings) or bool(outcome.actions)
+
+
+def _repairs(actions: list[Action]) -> dict[str, Any]:
+    ends = Counter(action.outcome for action in actions)
+    calls = Counter[str]()
+    for action in actions:
+        calls[action.level] += action.calls
+    costs = [action.cost_usd for action in actions]
+    return {
+        "regenerated": sum(len(action.files) for action in actions if action.outcome == "done"),
+        "judge_calls": calls["judges"],
+        "agent_runs": calls["agents"],
+        "failed": ends["failed"],
+        "refused": ends["refused"],
+        "cost_usd": None if None in costs else math.fsum(cost for cost in costs if cost is not None),
+        "seconds": round(math.fsum(action.seconds for action in actions), 6),
     }
 
 
@@ -115,11 +138,11 @@ def _item(audited: AuditedExperiment, item_id: str, outcome: ItemOutcome) -> dic
         "id": item_id,
         "kind": kind_of(item_id),
         "nodeid": audited.nodeid(item_id),
-        "status_before": outcome.status,
+        "status_before": audited.status_before(item_id) or outcome.status,
         "status": outcome.status,
         "outcome": outcome.outcome,
         "findings": [_finding(found) for found in outcome.findings],
-        "actions": [],
+        "actions": [action.as_data() for action in outcome.actions],
     }
 
 

@@ -6,6 +6,7 @@ are made so (see :mod:`..experiment.wording`).
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,10 +17,13 @@ import pytest
 
 from ..auditing.experiment import audit_experiment
 from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
+from ..experiment.keeping import KEEPING
 from ..experiment.wording import printable
 from ..options import Settings
-from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of
+from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of, run_of
+from ..repair.actions import Level
 from .counts import Counts, count
+from .item import action_line
 
 MANY = 30
 """Above this many failing items they are listed by cause instead of one by one."""
@@ -30,6 +34,12 @@ _ALWAYS_SHOWN = {
     "one slot": ("complete", "missing", "failed"),
 }
 _EXAMPLES = 3
+_NEEDS: dict[Level | None, str] = {
+    "regenerate": "that surviving files may put right",
+    "judges": "for which a judge has to be asked",
+    "agents": "for which the agent has to run again",
+    None: "that no repair can put right",
+}
 
 
 def header(audited: AuditedExperiment) -> list[str]:
@@ -64,7 +74,13 @@ def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExpe
 def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     """The summary of one experiment. ``verbosity`` is pytest's: below 0 shorter, above 0 with every warning."""
     counts = count(audited)
-    lines = _table(counts, by_slot=verbosity >= 0)
+    repaired = any(action.outcome == "done" for _, action in audited.actions())
+    if repaired and verbosity >= 0:
+        lines = _comparison(count(audited, before=True), counts)
+    else:
+        lines = _table(counts, by_slot=verbosity >= 0)
+    if audited.before:
+        lines += repair_lines(audited, verbosity)
     if audited.experiment.unknown_tiers:
         lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
     warned = [(item_id, found) for item_id, found in _warnings(audited)]
@@ -118,6 +134,51 @@ def _aligned(rows: list[list[str]]) -> list[str]:
     # A row's last cell needs no room behind it.
     widths = [max([0, *(len(row[column]) for row in rows if column < len(row) - 1)]) for column in range(1, longest)]
     return [(row[0].ljust(label) + "  " + "   ".join(map(str.ljust, row[1:], widths))).rstrip() for row in rows]
+
+
+def _comparison(before: Counts, after: Counts) -> list[str]:
+    """Before and after side by side: a line a status that any item has, or had."""
+    lines = [f"{'':20}before   after"]
+    for key, label, statuses in (("runs", "runs", RUN_STATUSES), ("judge_slots", "judge slots", SLOT_STATUSES)):
+        lines.append(f"{label}, {after[key]['expected']} expected")
+        for number, status in enumerate((*statuses, NOT_AUDITED, "fallback")):
+            was, now = before[key].get(status, 0), after[key].get(status, 0)
+            if was or now or not number:
+                change = f"   {now - was:+d}" if now != was else ""
+                lines.append(f"  {status.replace(NOT_AUDITED, 'not audited'):16}{was:8}{now:8}{change}")
+    return lines
+
+
+def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
+    """What was rebuilt or would be, what failed, and how far a repair of the rest has to go."""
+    actions = list(audited.actions())
+    done = [(item_id, action) for item_id, action in actions if action.outcome == "done"]
+    planned = [(item_id, action) for item_id, action in actions if action.outcome == "planned"]
+    failed = [action for _, action in actions if action.outcome == "failed"]
+    lines = []
+    for verb, found in (("rebuilt", done), ("would rebuild", planned)):
+        if found:
+            runs = len({run_of(item_id) for item_id, _ in found})
+            names = Counter(
+                action.what.rpartition("/judge_")[2].partition("/")[2] or action.what for _, action in found
+            )
+            told = ", ".join(f"{number} {name}" for name, number in names.most_common())
+            lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}: {told}")
+            if verbosity > 0 or (found is planned and len(found) <= MANY and verbosity == 0):
+                lines += [f"  {action_line(action)}" for _, action in found]
+    if done:
+        place = printable(os.path.join(audited.experiment.given, KEEPING))
+        lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
+    if planned:
+        lines.append("nothing was written; --repair does it, and calls nobody")
+    lines += [f"  {action_line(action)}" for action in failed[: None if verbosity > 0 else MANY]]
+    left = Counter(_NEEDS[found.level] for found in audited.outcomes.values() if found.outcome in ("failed", "not-run"))
+    lines += [f"not sound: {number} item{_s(number)} {need}" for need, number in left.most_common()]
+    return lines
+
+
+def _s(number: int) -> str:
+    return "s" * (number != 1)
 
 
 # Failures by cause
@@ -201,10 +262,10 @@ def _causes(audited: AuditedExperiment) -> list[_Cause]:
     absent_runs: dict[str, _Cause] = {}
     for item_id in sorted(audited.outcomes):  # a run comes before its slots
         outcome = audited.outcomes[item_id]
-        if outcome.outcome == "passed":
+        if outcome.outcome not in ("failed", "crashed"):
             continue
         kind = kind_of(item_id)
-        if outcome.status == "agent_failed" and (run := absent_runs.get(item_id.rpartition("/")[0])):
+        if outcome.status == "agent_failed" and (run := absent_runs.get(run_of(item_id))):
             run.with_slots += 1
             continue
         code = _first_code(outcome)
