@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,12 +53,14 @@ class Measured:
     command: tuple[str, ...]
     limit: float | None
     baseline: str
+    prepare: Callable[[], object] = lambda: None
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     peak: list[float] = field(default_factory=list)
 
     def run(self, directory: Path) -> None:
-        """Run the command once."""
+        """Prepare what the command needs, which is not measured, and run it once."""
+        self.prepare()
         start = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *QUIET, *self.command],
@@ -93,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="scylla-benchmark-") as name:
         directory = Path(name)
-        groups = [_full_scale(directory)]
+        groups = [_full_scale(directory), _repair(directory)]
         if options.large:
             groups.append(_large(directory))
         held = True
@@ -124,6 +127,30 @@ def _full_scale(directory: Path) -> list[Measured]:
         ),
         Measured(f"full audit, {items:,} failing items", ("--scylla-exp=failing",), 2.5, bare),
         Measured("--collect-only", ("--scylla-exp=healthy", "--collect-only"), 0.5, bare),
+    ]
+
+
+def _repair(directory: Path) -> list[Measured]:
+    _write("full", directory / "lost")
+    records = [run_dir(directory / "lost", FULL_SCALE, run) / "run_result.json" for run in run_ids(FULL_SCALE)]
+
+    def lose_records() -> None:
+        shutil.rmtree(directory / "lost" / ".scylla", ignore_errors=True)
+        for record in records:
+            record.unlink(missing_ok=True)
+        os.sync()  # whatever is still on its way to the disk would slow down the repair's own way there
+
+    audit = "full audit"
+    return [
+        Measured(audit, ("--scylla-exp=healthy",), None, audit),
+        Measured("repair of a healthy experiment", ("--repair", "--scylla-exp=healthy"), 2.2, audit),
+        Measured(
+            f"repair, {len(records):,} run_result.json lost",
+            ("--repair", "--scylla-exp=lost"),
+            3.0,
+            audit,
+            lose_records,
+        ),
     ]
 
 

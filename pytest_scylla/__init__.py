@@ -27,15 +27,20 @@ if TYPE_CHECKING:
     from .experiment.expected import Experiment, find_experiments
     from .experiment.expected import load_experiment as load
     from .experiment.layout import RunId, SlotId
+    from .repair.request import CannotRegenerate, Regenerate, Regenerated, RegenerateRequest
 
 __all__ = [
     "CODES",
     "RUN_STATUSES",
     "SLOT_STATUSES",
+    "CannotRegenerate",
     "Experiment",
     "ExperimentError",
     "Finding",
     "Policy",
+    "Regenerate",
+    "RegenerateRequest",
+    "Regenerated",
     "RunAudit",
     "RunId",
     "SlotAudit",
@@ -55,6 +60,10 @@ _ORIGIN = {
     "ExperimentError": ("experiment.errors", "ExperimentError"),
     "Finding": ("auditing.findings", "Finding"),
     "Policy": ("auditing.evidence", "Policy"),
+    "CannotRegenerate": ("repair.request", "CannotRegenerate"),
+    "Regenerate": ("repair.request", "Regenerate"),
+    "RegenerateRequest": ("repair.request", "RegenerateRequest"),
+    "Regenerated": ("repair.request", "Regenerated"),
     "RunAudit": ("auditing.run", "RunAudit"),
     "RunId": ("experiment.layout", "RunId"),
     "SlotAudit": ("auditing.slot", "SlotAudit"),

@@ -267,9 +267,9 @@ def _usage_differences(code: str, file: str, found: Usage, expected: Usage, sour
     for attribute, key in _COUNTS:
         mine, theirs = getattr(found.tokens, attribute), getattr(expected.tokens, attribute)
         if mine != theirs:
-            yield finding(code, file, f"expected {source}'s {theirs}, found {mine}", f"/token_stats/{key}")
+            yield finding(code, file, f"expected {theirs}, as in {source}, found {mine}", f"/token_stats/{key}")
     if found.cost_usd is not None and expected.cost_usd is not None and not agree(found.cost_usd, expected.cost_usd):
-        message = f"expected {source}'s {expected.cost_usd}, found {found.cost_usd}"
+        message = f"expected {expected.cost_usd}, as in {source}, found {found.cost_usd}"
         yield finding(code, file, message, "/cost_usd")
 
 

@@ -6,9 +6,9 @@ A conftest.py may override the fixture ``scylla_regenerate`` with anything that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ..auditing.evidence import RunEvidence, SlotEvidence
 from ..auditing.findings import Finding
@@ -73,8 +73,14 @@ class Regenerated:
     sources: tuple[str, ...]
 
 
-Regenerate = Callable[[RegenerateRequest], Regenerated]
-"""Rebuilds one file, or raises :class:`CannotRegenerate`."""
+class Regenerate(Protocol):
+    """Rebuilds one file."""
+
+    def __call__(self, request: RegenerateRequest, /) -> Regenerated:
+        """Return the file as it has to be.
+
+        :raises CannotRegenerate: what survives does not give it back.
+        """
 
 
 def with_unknown_keys(record: dict[str, Json], old: Record) -> dict[str, Json]:

@@ -159,9 +159,7 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     for verb, found in (("rebuilt", done), ("would rebuild", planned)):
         if found:
             runs = len({run_of(item_id) for item_id, _ in found})
-            names = Counter(
-                action.what.rpartition("/judge_")[2].partition("/")[2] or action.what for _, action in found
-            )
+            names = Counter(_kind_of_file(action.what) for _, action in found)
             told = ", ".join(f"{number} {name}" for name, number in names.most_common())
             lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}: {told}")
             if verbosity > 0 or (found is planned and len(found) <= MANY and verbosity == 0):
@@ -175,6 +173,11 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     left = Counter(_NEEDS[found.level] for found in audited.outcomes.values() if found.outcome in ("failed", "not-run"))
     lines += [f"not sound: {number} item{_s(number)} {need}" for need, number in left.most_common()]
     return lines
+
+
+def _kind_of_file(what: str) -> str:
+    """A run's file as it is, a slot's without the slot."""
+    return what.split("/")[-1] if what.startswith("judge/judge_") else what
 
 
 def _s(number: int) -> str:

@@ -21,12 +21,27 @@ def run_pytest(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
 
 
-def test_the_first_command_shows_a_healthy_experiment_and_a_broken_one() -> None:
+def test_the_first_command_shows_an_experiment_broken_repaired_and_whole() -> None:
+    command = [sys.executable, "examples/tour.py"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    broken, planned, repaired, whole = result.stdout.split("\n### ")[1:]
+    assert "3 failed, 5 passed" in broken
+    assert "repair: free (" in broken
+    assert "would rebuild 6 files in 2 runs" in planned
+    assert "5 passed, 3 repaired" in repaired
+    assert re.search(r"^  completed +0 +2 +\+2$", repaired, re.M)
+    assert "8 passed" in whole
+    assert "Traceback" not in result.stdout
+
+
+def test_the_samples_are_audited_together() -> None:
     result = run_pytest("--scylla-exp=examples")
     assert result.returncode == 1, result.stdout + result.stderr
     assert re.search(r"runs +6 expected +1 completed +3 results +0 failed +1 partial +1 missing", result.stdout)
     assert re.search(r"judge slots +18 expected +9 complete +1 missing +2 failed +6 agent_failed", result.stdout)
     assert re.search(r"runs +2 expected +2 completed +0 results +0 failed +0 partial +0 missing", result.stdout)
+    assert re.search(r"runs +2 expected +0 completed +2 results +0 failed +0 partial +0 missing", result.stdout)
     assert "Traceback" not in result.stdout
 
 
@@ -70,7 +85,9 @@ def test_the_recorded_experiment_is_clean_in_a_process_of_its_own(
 def test_the_readme_tells_every_option_and_ini_option() -> None:
     readme = (ROOT / "README.md").read_text()
     shown = run_pytest("--help").stdout
-    for option in set(re.findall(r"--scylla[a-z-]*", shown)) | set(re.findall(r"^  (scylla_\w+) \(", shown, re.M)):
+    for option in set(re.findall(r"--(?:scylla|repair)[a-z-]*", shown)) | set(
+        re.findall(r"^  (scylla_\w+) \(", shown, re.M)
+    ):
         assert f"`{option}" in readme, option
 
 
