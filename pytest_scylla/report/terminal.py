@@ -159,11 +159,12 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     for verb, found in (("rebuilt", done), ("would rebuild", planned)):
         if found:
             runs = len({run_of(item_id) for item_id, _ in found})
-            names = Counter(_kind_of_file(action.what) for _, action in found)
-            told = ", ".join(f"{number} {name}" for name, number in names.most_common())
-            lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}: {told}")
+            lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}")
             if verbosity > 0 or (found is planned and len(found) <= MANY and verbosity == 0):
                 lines += [f"  {action_line(action)}" for _, action in found]
+            elif verbosity == 0:
+                names = Counter(_kind_of_file(action.what) for _, action in found)
+                lines += [f"  {number:>6} {name}" for name, number in names.most_common()]
     if done:
         place = printable(os.path.join(audited.experiment.given, KEEPING))
         lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
