@@ -11,6 +11,10 @@ Level = Literal["regenerate", "judges", "agents"]
 LEVELS: tuple[Level, ...] = ("regenerate", "judges", "agents")
 
 
+Ending = Literal["done", "failed", "refused", "planned"]
+"""What came of a repair; "planned" where nothing was to be written or called."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One repair of one item, as the report has it.
@@ -22,7 +26,7 @@ class Action:
 
     level: Level
     what: str
-    outcome: Literal["done", "failed", "refused", "planned"]
+    outcome: Ending
     files: tuple[str, ...] = ()
     solved: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()

@@ -103,11 +103,6 @@ class Plan:
         return {step.item for step in self.steps} | {refusal.item for refusal in self.refusals}
 
 
-def actionable(audit: RunAudit, item: str) -> bool:
-    """Whether anything is wrong with an item that a rebuilt file might solve."""
-    return any(faults_of(audit, name) for name in _files(audit) if _item_of(name) == item)
-
-
 def make_plan(
     experiment: Experiment, case: Case, audit: RunAudit, regenerate: Regenerate, admits: Admits = lambda item: True
 ) -> Plan:

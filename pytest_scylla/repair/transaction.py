@@ -29,7 +29,7 @@ from ..experiment.records import Folder
 from ..experiment.strict_json import Json
 from ..experiment.wording import printable
 from ..experiment.writing import CannotWrite, directory, naming
-from .actions import Action
+from .actions import Action, Ending
 from .plan import Admits, Plan, Step, faults_of, make_plan
 from .request import Regenerate
 
@@ -130,11 +130,11 @@ def _by_item(plan: Plan, actions: Mapping[str, Action]) -> dict[str, tuple[Actio
     return found
 
 
-def _action(step: Step, outcome: str) -> Action:
+def _action(step: Step, outcome: Ending) -> Action:
     return Action(
         "regenerate",
         step.name,
-        "planned" if outcome == "planned" else "done" if outcome == "done" else "failed",
+        outcome,
         files=(step.file,),
         solved=step.solves,
         sources=tuple(source.file for source in step.sources),

@@ -289,3 +289,88 @@ def summary_line(text: str, label: str) -> dict[str, int]:
     assert len(lines) == 1, f"expected one line {label!r} in {text}"
     numbers = re.findall(r"(\d+) (not audited|[a-z_]+)", lines[0].strip()[len(label) :])
     return {word: int(number) for number, word in numbers}
+
+
+# Repairs
+
+FREE = {
+    "T0/00/run_02": ("agent/output.txt",),
+    "T1/01/run_01": ("run_result.json",),
+    "T1/01/run_02": ("judge/result.json", "run_result.json"),
+    "T1/01/run_02/judge_01": ("judge/judge_01/judgment.json",),
+    "T1/02/run_01/judge_02": ("judge/judge_02/judgment.json",),
+}
+"""What :func:`damaged_for_free` takes or spoils, by the item that fails then; relative to the item's run."""
+
+FREE_FILES = {
+    item_id: [f"{item_id.partition('/judge_')[0]}/{name}" for name in names] for item_id, names in FREE.items()
+}
+"""The same files relative to the experiment."""
+
+WARNED, WARNED_FILE = "T0/00/run_01", "T0/00/run_01/agent/timing.json"
+"""The item that it leaves with a warning only, and the file that is lost of it."""
+
+
+def damaged_for_free(experiment: Path) -> list[str]:
+    """Damage an experiment so that surviving files put everything right. Return the ids that fail."""
+    (experiment / WARNED_FILE).unlink()
+    output = experiment / "T0/00/run_02/agent/output.txt"
+    output.write_bytes(output.read_bytes()[:100])
+    lose_run_result(experiment, "T1/01/run_01")
+    (experiment / "T1/01/run_02/judge/result.json").write_text("{")
+    edit_json(run_result_of(experiment, "T1/01/run_02"), judge_score=0.123)
+    lose_judgment(experiment, "T1/01/run_02/judge_01")
+    lose_judgment(experiment, "T1/02/run_01/judge_02")
+    return sorted(FREE)
+
+
+def beyond_rebuilding(experiment: Path, run: str) -> None:
+    """Damage a run so that a copy of its output can be restored, and its run_result.json can not."""
+    for name in ("agent/output.txt", "agent/timing.json", "agent/command_log.json", "run_result.json"):
+        (experiment / run / name).unlink()
+
+
+def report_of_repair(project: Project, name: str = "report.json") -> dict[str, Any]:
+    """The report that a session wrote which repaired: its counts before need not be what its list of runs says now."""
+    data: dict[str, Any] = json.loads((project.path / name).read_text("utf-8"))
+    jsonschema.Draft202012Validator(SCHEMA).validate(data)
+    for experiment in data["experiments"]:
+        assert_counts_add_up(experiment["after"], experiment["runs"])
+        runs, slots = experiment["before"]["runs"], experiment["before"]["judge_slots"]
+        assert runs["expected"] == sum(runs[status] for status in RUN_COUNTS) == len(experiment["runs"])
+        assert slots["expected"] == sum(slots[status] for status in SLOT_COUNTS)
+        for status in SLOT_COUNTS:
+            assert slots[status] == sum(row[status] for row in slots["by_slot"].values())
+    return data
+
+
+def experiment_of_repair(project: Project, name: str = "report.json") -> dict[str, Any]:
+    """The one experiment of the report that a session wrote which repaired."""
+    (experiment,) = report_of_repair(project, name)["experiments"]
+    assert isinstance(experiment, dict)
+    return experiment
+
+
+def items_of_repair(project: Project, name: str = "report.json") -> dict[str, dict[str, Any]]:
+    """The items of that experiment by their id."""
+    return {item["id"]: item for item in experiment_of_repair(project, name)["items"]}
+
+
+def acted_on(project: Project, name: str = "report.json") -> dict[str, list[dict[str, Any]]]:
+    """What was done, planned or declined, by item; without how long it took."""
+    items = items_of_repair(project, name)
+    return {
+        item_id: [{key: value for key, value in action.items() if key != "seconds"} for action in item["actions"]]
+        for item_id, item in items.items()
+        if item["actions"]
+    }
+
+
+def without_durations(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A report of a repair without what may differ between two sessions that do the same."""
+    data = without_times(report)
+    for experiment in data["experiments"]:
+        for item in experiment["items"]:
+            for action in item["actions"]:
+                del action["seconds"]
+    return data
