@@ -27,7 +27,8 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     """Audit a run."""
     try:
         with garbage_collection_paused():
-            return outcomes_of_run(*examine(audited.experiment, run, settings.policy), strict=settings.strict)
+            case, audit = examine(audited.experiment, run, settings.policy)
+            return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict)
     except OSError as error:
         return _gone(audited, run, error)
 
@@ -39,7 +40,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
             case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
             if draft.plan.steps:
                 audited.drafts[run] = draft
-            return outcomes_of_run(case, audit, strict=settings.strict)
+            return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
     except OSError as error:
         return _gone(audited, run, error)
 
@@ -53,14 +54,15 @@ def repair_items(
     try:
         if settings.repair.plan_only:
             case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
-            return outcomes_of_run(case, audit, strict=settings.strict), planned_actions(draft.plan)
+            return outcomes_of_run(experiment, case, audit, strict=settings.strict), planned_actions(draft.plan)
         draft_at_hand = audited.drafts.get(run) if regenerate is default_regenerate else None
         if draft_at_hand is not None and not all(admits(item) for item in draft_at_hand.plan.items):
             draft_at_hand = None
         repaired = repair_run(experiment, run, policy, regenerate, admits, draft_at_hand)
     except OSError as error:
         return _gone(audited, run, error), {}
-    return outcomes_of_run(repaired.case, repaired.audit, strict=settings.strict), repaired.actions
+    outcomes = outcomes_of_run(experiment, repaired.case, repaired.audit, strict=settings.strict)
+    return outcomes, repaired.actions
 
 
 def _gone(audited: AuditedExperiment, run: RunId, error: OSError) -> Outcomes:

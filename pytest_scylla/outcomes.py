@@ -21,12 +21,12 @@ from .auditing.status import Case
 from .experiment.expected import Experiment
 from .experiment.layout import RunId
 from .repair.actions import Action, Level
-from .repair.remedies import Remedy, remedy_for_run, remedy_for_slot
+from .repair.plan import Plan, make_plan
+from .repair.regenerate import regenerate
+from .repair.remedies import Remedy, remedies
 from .repair.transaction import Draft
 
 NOT_AUDITED = "not_audited"
-
-_NOTHING = Remedy(None, "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,33 +99,41 @@ class ItemOutcome:
         return replace(self, actions=(*self.actions, refusal))
 
 
-def outcomes_of_run(case: Case, audit: RunAudit, *, strict: bool) -> dict[str, ItemOutcome]:
-    """The outcome of a run (as "run") and of each of its slots (as "judge_01", ..), given its audit."""
+def outcomes_of_run(
+    experiment: Experiment, case: Case, audit: RunAudit, *, strict: bool, plan: Plan | None = None
+) -> dict[str, ItemOutcome]:
+    """The outcome of a run (as "run") and of each of its slots (as "judge_01", ..), given its audit.
+
+    :param plan: the plan of the free repair of all of it, if that is at hand; it tells what is free.
+    """
+    failed = {slot.slot.name: not slot.complete or (strict and bool(slot.findings)) for slot in audit.slots}
+    failed["run"] = audit.status != "completed" or (strict and bool(audit.findings))
+    remedy = dict.fromkeys(failed, Remedy(None, "", ""))
+    if any(failed.values()):
+        plan = plan or make_plan(experiment, case, audit, regenerate)
+        remedy |= {name: found for name, found in remedies(case, audit, plan).items() if failed[name]}
     outcomes = {}
     for slot in audit.slots:
-        failed = not slot.complete or (strict and bool(slot.findings))
-        remedy = remedy_for_slot(case, audit, slot) if failed else _NOTHING
-        outcomes[slot.slot.name] = ItemOutcome(
+        name = slot.slot.name
+        outcomes[name] = ItemOutcome(
             slot.status,
-            "failed" if failed else "passed",
+            "failed" if failed[name] else "passed",
             slot.findings,
-            str(remedy),
+            str(remedy[name]),
             slot.score,
             slot.passed,
             fallback=slot.fallback,
-            level=remedy.level,
+            level=remedy[name].level,
         )
-    failed = audit.status != "completed" or (strict and bool(audit.findings))
-    remedy = remedy_for_run(case, audit) if failed else _NOTHING
     outcomes["run"] = ItemOutcome(
         audit.status,
-        "failed" if failed else "passed",
+        "failed" if failed["run"] else "passed",
         audit.findings,
-        str(remedy),
+        str(remedy["run"]),
         audit.score,
         audit.passed,
         audit.cost_usd,
-        level=remedy.level,
+        level=remedy["run"].level,
     )
     return outcomes
 

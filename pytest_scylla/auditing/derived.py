@@ -216,7 +216,7 @@ def _never_given(run: RunEvidence, entry: Mapping[str, Json]) -> bool:
     Its judgment says itself that it is not valid, and no reply of the judge bears it out.
     """
     slot = next((slot for slot in run.slots if slot.slot.number == entry["judge_number"]), None)
-    if slot is None or slot.judgment.data.get("is_valid", True) is True:
+    if slot is None or not slot.disowned:
         return False
     return not any(verdict.agrees_with(entry["score"], entry["passed"]) for verdict in verdicts_of(slot))
 

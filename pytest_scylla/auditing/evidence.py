@@ -14,6 +14,7 @@ from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
 from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_below, open_experiment
 from ..experiment.schemas import Kind, as_record
+from ..experiment.strict_json import parse_object
 
 _MODEL = re.compile(rb"^\*\*Model\*\*:([^\r\n]*)", re.MULTILINE)
 # Where each file lies, the field that holds it, and, of a record, its schema.
@@ -76,6 +77,14 @@ class SlotEvidence:
         """The copies of the judge's reply that hold any text; one, where both say the same."""
         found = [blob for blob in (self.response, self.stdout) if blob.data.strip()]
         return tuple(found[:1] if len(found) == 2 and found[0].data == found[1].data else found)
+
+    @property
+    def disowned(self) -> bool:
+        """Whether judgment.json says, in whatever words, that it is not valid; it may break its schema as well."""
+        data: Mapping[str, Any] = self.judgment.data
+        if self.judgment.state == "invalid":
+            data = parse_object(self.judgment.raw)  # which was possible when it was read, or it would be malformed
+        return data.get("is_valid", True) is not True
 
     def files(self) -> Iterator[Blob | Record]:
         """Everything that was read."""

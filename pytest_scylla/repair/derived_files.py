@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from ..auditing.consensus import agree, consensus_of, grades_near
 from ..auditing.derived import exit_codes
@@ -14,7 +14,7 @@ from ..experiment.records import Record
 from ..experiment.strict_json import Json
 from ..experiment.timestamps import moment
 from .agent_files import last_command, token_stats
-from .request import CannotRegenerate, Regenerated, RegenerateRequest, with_unknown_keys, without
+from .request import CannotRegenerate, LacksJudgment, Regenerated, RegenerateRequest, with_unknown_keys, without
 
 _TIE = 1e-9
 """Two judgments as far from the mean as each other differ by no more than this, which rounding accounts for."""
@@ -50,7 +50,7 @@ def consensus(request: RegenerateRequest) -> Regenerated:
     verdicts = [slot.verdict for slot in complete if slot.verdict]
     result = consensus_of(verdicts)
     if result is None:
-        raise CannotRegenerate("no judgment survives")
+        raise LacksJudgment("no judgment survives")
     reasoning = run.run_result.data.get("judge_reasoning")
     chosen = next((slot for slot in complete if slot.judgment and slot.judgment["reasoning"] == reasoning), None)
     voice = chosen.judgment if chosen is not None and chosen.judgment else _closest(verdicts, result.score).record
@@ -97,13 +97,13 @@ def run_result(request: RegenerateRequest) -> Regenerated:
     usage, codes = case.usage, exit_codes(run)
     if usage is None or not codes:
         raise CannotRegenerate("no record holds the agent's token counts and exit code")
+    agent, agent_source = _agent_duration(run)
     if not run.consensus.sound or any(found.severity == "error" for found in case.consensus_findings):
-        raise CannotRegenerate("judge/result.json, which it repeats, cannot be relied on")
+        raise LacksJudgment("judge/result.json, which it repeats, cannot be relied on")
     judges = _judges(run, case.slots)
     if not judges:
-        raise CannotRegenerate("no judgment survives")
-    agent, agent_source = _agent_duration(run)
-    judging, judging_sources = _judge_duration(run, [slot.slot.number for slot in case.slots if slot.complete])
+        raise LacksJudgment("no judgment survives")
+    judging, judging_sources = _judge_duration(run, case.slots)
     consensus = run.consensus.data
     record = {
         "run_number": run.run.number,
@@ -151,16 +151,6 @@ def _in_order(entry: dict[str, Json]) -> dict[str, Json]:
     return {**{key: entry[key] for key in keys if key in entry}, **without(entry, *keys)}
 
 
-def lacking_duration(run: RunEvidence, judged: Collection[int]) -> str:
-    """Why run_result.json cannot be rebuilt for want of a duration, given the slots that are complete; "" if it can."""
-    try:
-        _agent_duration(run)
-        _judge_duration(run, judged)
-    except CannotRegenerate as lacking:
-        return str(lacking)
-    return ""
-
-
 def _agent_duration(run: RunEvidence) -> tuple[float, str]:
     """In seconds, and the file it comes from: timing.json, else the last command's, else an old run_result.json's."""
     for record, seconds in (
@@ -173,8 +163,8 @@ def _agent_duration(run: RunEvidence) -> tuple[float, str]:
     raise CannotRegenerate("no record holds the agent's duration")
 
 
-def _judge_duration(run: RunEvidence, judged: Collection[int]) -> tuple[float, tuple[str, ...]]:
-    """In seconds, and the files it comes from. ``judged`` are the numbers of the slots that are complete.
+def _judge_duration(run: RunEvidence, slots: Sequence[SlotAudit]) -> tuple[float, tuple[str, ...]]:
+    """In seconds, and the files it comes from.
 
     judge/timing.json's if that is at least as new as every slot's, else the slots' sum: a slot may have been judged
     again since. Where a slot's is lost as well, an old run_result.json's.
@@ -185,7 +175,7 @@ def _judge_duration(run: RunEvidence, judged: Collection[int]) -> tuple[float, t
     ended = moment(whole.data.get("measured_at"))
     if whole.sound and (not moments or (ended is not None and ended >= max(moments))):
         return whole.data["judge_duration_seconds"], (whole.file,)
-    if all(slot.timing.sound for slot in run.slots if slot.slot.number in judged):
+    if all(evidence.timing.sound for slot, evidence in zip(slots, run.slots, strict=True) if slot.complete):
         return _sum_of(timings), tuple(timing.file for timing in timings)
     old = run.run_result.data.get("judge_duration_seconds")
     if old is None:

@@ -17,7 +17,7 @@ from ..auditing.run import RunAudit, conclude
 from ..auditing.status import Case
 from ..experiment.expected import Experiment
 from ..experiment.layout import CONFIG
-from .request import CannotRegenerate, Regenerate, Regenerated, RegenerateRequest
+from .request import CannotRegenerate, LacksJudgment, Regenerate, Regenerated, RegenerateRequest
 
 Admits = Callable[[str], bool]
 """Whether a repair may act on the item of this name: "run", or a slot's such as "judge_01"."""
@@ -81,12 +81,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A file with an error that cannot be rebuilt, and why."""
+    """A file with an error that cannot be rebuilt, why, and whether a judgment that a judge may give would help."""
 
     item: str
     name: str
     file: str
     reason: str
+    lacks_judgment: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +165,8 @@ class _Draft:
             if not isinstance(refused, _Contradicts):
                 self._settled.add(name)
             if any(fault.severity == "error" for fault in faults):
-                self.refusals[name] = Refusal(_item_of(name), name, request.file, str(refused))
+                lacks_judgment = isinstance(refused, LacksJudgment)
+                self.refusals[name] = Refusal(_item_of(name), name, request.file, str(refused), lacks_judgment)
 
     def _require_directory(self, name: str) -> None:
         part = {"agent": self.case.evidence.agent, "judge": self.case.evidence.judge}.get(name.partition("/")[0])
@@ -178,7 +180,8 @@ class _Draft:
         audit = conclude(case)
         left = faults_of(audit, name) or _faults_after_a_slot(case, audit, name)
         if left:
-            raise CannotRegenerate(f"what survives does not put it right ({left[0].code} stays)")
+            kind = LacksJudgment if name == _CONSENSUS else CannotRegenerate
+            raise kind(f"what survives does not put it right ({left[0].code} stays)")
         if worse := _contradictions(audit) - _contradictions(self.audit):
             raise _Contradicts(f"it would contradict other records ({min(worse)})")
         before = self.steps.pop(name, None)

@@ -22,6 +22,10 @@ class CannotRegenerate(Exception):
     """Nothing that survives gives the file back; ``str()`` says why, in one line."""
 
 
+class LacksJudgment(CannotRegenerate):
+    """It takes a judgment that no file gives back, and a judge may."""
+
+
 @dataclass(frozen=True, slots=True)
 class RegenerateRequest:
     """One file of one run to rebuild.

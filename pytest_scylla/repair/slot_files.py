@@ -9,9 +9,8 @@ from ..auditing.evidence import RunEvidence, SlotEvidence
 from ..auditing.slot import listed_verdict, verdicts_of
 from ..auditing.verdicts import Verdict, unwrapped, verdicts_in
 from ..experiment.layout import CONFIG
-from ..experiment.records import Record
 from ..experiment.schemas import is_valid
-from ..experiment.strict_json import Json, parse_object
+from ..experiment.strict_json import Json
 from .agent_files import model_file
 from .request import CannotRegenerate, Regenerated, RegenerateRequest
 
@@ -23,7 +22,7 @@ def recoverable_verdict(slot: SlotEvidence, run: RunEvidence) -> Verdict | None:
     the only one that the replies hold. A slot whose call failed, or whose judgment says that it is not valid, gives
     nothing back, whatever its replies hold.
     """
-    if slot.timing.data.get("failed") is True or _disowned(slot.judgment):
+    if slot.timing.data.get("failed") is True or slot.disowned:
         return None
     verdicts = verdicts_of(slot)
     given = [verdict for verdict in verdicts if isinstance(verdict.record.get("reasoning"), str)]
@@ -34,14 +33,6 @@ def recoverable_verdict(slot: SlotEvidence, run: RunEvidence) -> Verdict | None:
     if given and all(verdict.agrees_with(given[0].score, given[0].passed) for verdict in verdicts):
         return given[0]
     return None
-
-
-def _disowned(judgment: Record) -> bool:
-    """Whether the judgment says, in whatever words, that it is not valid; one that breaks its schema may say it too."""
-    data: Mapping[str, Json] = judgment.data
-    if judgment.state == "invalid":
-        data = parse_object(judgment.raw)  # which was possible when it was read, or it would be malformed
-    return data.get("is_valid", True) is not True
 
 
 def _is_listed(verdict: Verdict, entry: Mapping[str, Json]) -> bool:
@@ -80,7 +71,7 @@ def judgment(request: RegenerateRequest) -> Regenerated:
 def _why_no_verdict(slot: SlotEvidence) -> str:
     if slot.timing.data.get("failed") is True:
         return "timing.json says that the judge call failed"
-    if _disowned(slot.judgment):
+    if slot.disowned:
         return "judgment.json says itself that it is not valid"
     if not verdicts_of(slot):
         return "no reply of the judge holds a verdict"

@@ -14,21 +14,22 @@ import pytest_scylla
 from benchmarks.synthetic import judgment, response
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY, Policy
 from pytest_scylla.auditing.run import examine
-from pytest_scylla.repair.remedies import Remedy, remedy_for_run, remedy_for_slot
+from pytest_scylla.repair.plan import make_plan
+from pytest_scylla.repair.regenerate import regenerate
+from pytest_scylla.repair.remedies import Remedy, remedies
 
 RUN = "T1/02/run_01"
 Damage = Callable[[Path], object]
 
 
-def remedies(root: Path, policy: Policy = DEFAULT_POLICY, run: str = RUN) -> dict[str, tuple[str, Remedy]]:
+def remedies_in(root: Path, policy: Policy = DEFAULT_POLICY, run: str = RUN) -> dict[str, tuple[str, Remedy]]:
     """The status and the remedy of a run (under "run") and of its slots (under "judge_01", ..)."""
     experiment = pytest_scylla.load(root)
     (run_id,) = [run_id for run_id in experiment.runs() if str(run_id) == run]
     case, audit = examine(experiment, run_id, policy)
-    found = {"run": (str(audit.status), remedy_for_run(case, audit))}
-    for slot in audit.slots:
-        found[slot.slot.name] = (slot.status, remedy_for_slot(case, audit, slot))
-    return found
+    statuses = {"run": str(audit.status), **{slot.slot.name: slot.status for slot in audit.slots}}
+    found = remedies(case, audit, make_plan(experiment, case, audit, regenerate))
+    return {item: (status, found[item]) for item, status in statuses.items()}
 
 
 def lose(*names: str) -> Damage:
@@ -112,7 +113,7 @@ FREE: dict[str, Damage] = {
 @pytest.mark.parametrize("damage", FREE.values(), ids=FREE.keys())
 def test_what_surviving_files_give_back_is_free(experiment_dir: Path, damage: Damage) -> None:
     damage(experiment_dir / RUN)
-    status, remedy = remedies(experiment_dir)["run"]
+    status, remedy = remedies_in(experiment_dir)["run"]
     assert status == "results"
     assert (remedy.level, remedy.cost) == ("regenerate", "free")
     assert str(remedy).startswith("free (")
@@ -139,7 +140,7 @@ def test_a_run_without_an_agents_work_costs_an_agent_run(experiment_dir: Path, s
         for name in ("cmd_0000_stdout.log", "cmd_0000_stderr.log", "worktree_create.sh"):
             (run / name).unlink(missing_ok=True)
     damage(experiment_dir / RUN)
-    found = remedies(experiment_dir)
+    found = remedies_in(experiment_dir)
     assert found["run"][0] == status
     assert (found["run"][1].level, found["run"][1].cost) == ("agents", "agent run")
     assert str(found["run"][1]).startswith("agent run (")
@@ -150,7 +151,7 @@ def test_a_run_without_an_agents_work_costs_an_agent_run(experiment_dir: Path, s
 
 def test_slots_of_a_run_that_never_started_need_the_agent_as_well(experiment_dir: Path) -> None:
     shutil.rmtree(experiment_dir / RUN)
-    found = remedies(experiment_dir)
+    found = remedies_in(experiment_dir)
     assert {name: (status, remedy.cost) for name, (status, remedy) in found.items()} == {
         "run": ("missing", "agent run"),
         "judge_01": ("agent_failed", "agent run"),
@@ -172,7 +173,7 @@ def test_a_run_none_of_whose_judgments_survive_costs_a_judge_call_for_each(
     experiment_dir: Path, damage: Damage, cost: str
 ) -> None:
     damage(experiment_dir / RUN)
-    status, remedy = remedies(experiment_dir)["run"]
+    status, remedy = remedies_in(experiment_dir)["run"]
     assert status == "results"
     assert (remedy.level, remedy.cost) == ("judges", cost)
 
@@ -180,12 +181,12 @@ def test_a_run_none_of_whose_judgments_survive_costs_a_judge_call_for_each(
 def test_an_experiment_with_one_judge_speaks_of_one_judge_call(experiment_dir: Path) -> None:
     edit("config/experiment.json", judge_models=["judge-large-1"])(experiment_dir)
     lose("judge", "run_result.json")(experiment_dir / RUN)
-    found = remedies(experiment_dir)
+    found = remedies_in(experiment_dir)
     assert (found["run"][1].cost, found["judge_01"][1].cost) == ("1 judge call", "1 judge call")
 
 
 def test_a_sound_run_needs_nothing(experiment_dir: Path) -> None:
-    for status, remedy in remedies(experiment_dir).values():
+    for status, remedy in remedies_in(experiment_dir).values():
         assert status in ("completed", "complete")
         assert (remedy.level, remedy.cost) == (None, "")
 
@@ -223,7 +224,7 @@ NOT_FREE: dict[str, Damage] = {
 @pytest.mark.parametrize("damage", NOT_FREE.values(), ids=NOT_FREE.keys())
 def test_a_slot_that_no_surviving_file_restores_costs_one_judge_call(experiment_dir: Path, damage: Damage) -> None:
     damage(experiment_dir / RUN)
-    status, remedy = remedies(experiment_dir)["judge_02"]
+    status, remedy = remedies_in(experiment_dir)["judge_02"]
     assert status in ("missing", "failed")
     assert (remedy.level, remedy.cost) == ("judges", "1 judge call")
     assert str(remedy).startswith("1 judge call (")
@@ -233,7 +234,7 @@ def test_a_slot_that_no_surviving_file_restores_costs_one_judge_call(experiment_
 def test_without_the_saved_prompt_nobody_is_asked_and_the_reason_is_told(experiment_dir: Path, damage: Damage) -> None:
     damage(experiment_dir / RUN)
     (experiment_dir / RUN / "judge_prompt.md").unlink()
-    status, remedy = remedies(experiment_dir)["judge_02"]
+    status, remedy = remedies_in(experiment_dir)["judge_02"]
     assert status in ("missing", "failed")
     assert (remedy.level, remedy.cost) == (None, "")
     assert "evidence-gone" in str(remedy)
@@ -252,7 +253,7 @@ RESTORED: dict[str, Damage] = {
 @pytest.mark.parametrize("damage", RESTORED.values(), ids=RESTORED.keys())
 def test_a_slot_whose_reply_survives_is_restored_for_free(experiment_dir: Path, damage: Damage) -> None:
     damage(experiment_dir / RUN)
-    status, remedy = remedies(experiment_dir)["judge_02"]
+    status, remedy = remedies_in(experiment_dir)["judge_02"]
     assert status == "failed"
     assert (remedy.level, remedy.cost) == ("regenerate", "free")
 
@@ -267,15 +268,15 @@ def test_of_several_verdicts_the_one_that_run_result_lists_is_restored_for_free(
     (slot / "judgment.json").unlink()
     (slot / "stdout.log").unlink()
     (slot / "response.txt").write_text(stored + other if listed_first else other + stored)
-    status, remedy = remedies(experiment_dir)["judge_02"]
+    status, remedy = remedies_in(experiment_dir)["judge_02"]
     assert (status, remedy.level, remedy.cost) == ("failed", "regenerate", "free")
 
 
 def test_a_fallback_that_counts_as_failed_costs_a_judge_call(experiment_dir: Path) -> None:
     edit("judge/judge_02/judgment.json", fallback=True, fallback_reason="timeout")(experiment_dir / RUN)
     edit("judge/judge_02/timing.json", failed=True, fallback=True)(experiment_dir / RUN)
-    assert remedies(experiment_dir)["judge_02"][0] == "complete"
-    status, remedy = remedies(experiment_dir, Policy(fallback="fail"))["judge_02"]
+    assert remedies_in(experiment_dir)["judge_02"][0] == "complete"
+    status, remedy = remedies_in(experiment_dir, Policy(fallback="fail"))["judge_02"]
     assert (status, remedy.level, remedy.cost) == ("failed", "judges", "1 judge call")
 
 
@@ -338,7 +339,7 @@ def test_where_no_repair_may_act_the_remedy_says_none_and_why(
     experiment_dir: Path, item: str, status: str, damage: Damage, reason: str
 ) -> None:
     damage(experiment_dir / RUN)
-    found, remedy = remedies(experiment_dir)[item]
+    found, remedy = remedies_in(experiment_dir)[item]
     assert found == status
     assert (remedy.level, remedy.cost) == (None, "")
     assert str(remedy).startswith("none")
@@ -347,6 +348,6 @@ def test_where_no_repair_may_act_the_remedy_says_none_and_why(
 
 def test_a_remedy_is_one_printable_line(experiment_dir: Path) -> None:
     lose("judge/judge_01", "agent/output.txt")(experiment_dir / RUN)
-    for _, remedy in remedies(experiment_dir).values():
+    for _, remedy in remedies_in(experiment_dir).values():
         assert str(remedy).isprintable()
         assert len(str(remedy)) < 150
