@@ -140,17 +140,12 @@ def _repair(directory: Path) -> list[Measured]:
             record.unlink(missing_ok=True)
         os.sync()  # whatever is still on its way to the disk would slow down the repair's own way there
 
-    audit = "full audit"
+    healthy, lost = "audit, healthy", f"audit, {len(records):,} run_result.json lost"
     return [
-        Measured(audit, ("--scylla-exp=healthy",), None, audit),
-        Measured("repair of a healthy experiment", ("--repair", "--scylla-exp=healthy"), 2.2, audit),
-        Measured(
-            f"repair, {len(records):,} run_result.json lost",
-            ("--repair", "--scylla-exp=lost"),
-            3.0,
-            audit,
-            lose_records,
-        ),
+        Measured(healthy, ("--scylla-exp=healthy",), None, healthy),
+        Measured("repair, healthy", ("--repair", "--scylla-exp=healthy"), 2.2, healthy),
+        Measured(lost, ("--scylla-exp=lost",), None, healthy, lose_records),
+        Measured("repair of that", ("--repair", "--scylla-exp=lost"), 3.0, lost, lose_records),
     ]
 
 

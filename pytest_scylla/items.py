@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .options import Settings
     from .repair.actions import Action
     from .repair.plan import Admits
-    from .repair.request import Regenerate
+    from .repair.request import Regenerate, Regenerated, RegenerateRequest
 
 Outcomes = dict[str, ItemOutcome]
 """By item name: "judge_01", .., "run"."""
@@ -36,13 +36,12 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
 def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> Outcomes:
     """Audit a run, and keep the plan of its repair at hand, as it is if nobody overrides the fixture."""
     try:
-        with garbage_collection_paused():
-            case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
-            if draft.plan.steps:
-                audited.drafts[run] = draft
-            return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
+        case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
     except OSError as error:
         return _gone(audited, run, error)
+    if draft.plan.steps:
+        audited.drafts[run] = draft
+    return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
 
 
 def repair_items(
@@ -51,15 +50,26 @@ def repair_items(
     """Repair what ``admits`` lets act on of a run, or plan it; the outcomes after it, and what was done by item."""
     assert settings.repair is not None
     experiment, policy = audited.experiment, settings.policy
+    of_the_fixture: list[OSError] = []
+
+    def told_apart(request: RegenerateRequest) -> Regenerated:
+        try:
+            return regenerate(request)
+        except OSError as error:
+            of_the_fixture.append(error)
+            raise
+
     try:
         if settings.repair.plan_only:
-            case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
+            case, audit, draft = draft_repair(experiment, run, policy, told_apart, admits)
             return outcomes_of_run(experiment, case, audit, strict=settings.strict), planned_actions(draft.plan)
         draft_at_hand = audited.drafts.get(run) if regenerate is default_regenerate else None
         if draft_at_hand is not None and not all(admits(item) for item in draft_at_hand.plan.items):
             draft_at_hand = None
-        repaired = repair_run(experiment, run, policy, regenerate, admits, draft_at_hand)
+        repaired = repair_run(experiment, run, policy, told_apart, admits, draft_at_hand)
     except OSError as error:
+        if error in of_the_fixture:  # for its author to see, like any other that it raises
+            raise
         return _gone(audited, run, error), {}
     outcomes = outcomes_of_run(experiment, repaired.case, repaired.audit, strict=settings.strict)
     return outcomes, repaired.actions

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from .auditing.run import garbage_collection_paused
 from .experiment.runner import live_runner
 from .experiment.wording import printable
 from .items import draft_items
@@ -56,9 +57,10 @@ class RepairSession:
                 found = self._worker_input[_BEFORE][audited.name]
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
                 continue
-            for run in audited.experiment.runs():
-                outcomes = draft_items(audited, run, self._settings)
-                audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
+            with garbage_collection_paused():
+                for run in audited.experiment.runs():
+                    outcomes = draft_items(audited, run, self._settings)
+                    audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
             for item_id, outcome in audited.before.items():
                 audited.keep_aside(item_id, outcome)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..experiment.wording import printable
 from ..outcomes import ItemOutcome
 from ..repair.actions import Action
 
@@ -30,7 +31,9 @@ def action_line(action: Action, remedy: str = "") -> str:
         return f"{verb} {', '.join(action.files)}{_from(action)}"
     if action.reason == remedy:
         return ""
-    return f"{action.what} {'failed' if action.outcome == 'failed' else 'not rebuilt'}: {action.reason}"
+    # An override of the fixture words its reasons itself, perhaps in the words of a file.
+    reason = printable(action.reason or "")
+    return f"{action.what} {'failed' if action.outcome == 'failed' else 'not rebuilt'}: {reason}"
 
 
 def _from(action: Action) -> str:

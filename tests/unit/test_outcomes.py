@@ -6,6 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +16,7 @@ import pytest_scylla
 from pytest_scylla.auditing.findings import CODES, Finding, finding
 from pytest_scylla.experiment.layout import RunId
 from pytest_scylla.outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
+from pytest_scylla.repair.actions import LEVELS, Action
 
 # ------------------------------------------------------------------------------------------------- names of experiments
 
@@ -185,16 +187,32 @@ FINDINGS = st.builds(
     pointer=st.text(max_size=20),
     message=st.text(max_size=40),
 )
+FILES = st.lists(st.text(max_size=20), max_size=3).map(tuple)
+ACTIONS = st.builds(
+    Action,
+    level=st.sampled_from(LEVELS),
+    what=st.text(max_size=20),
+    outcome=st.sampled_from(["done", "failed", "refused", "planned"]),
+    files=FILES,
+    solved=FILES,
+    sources=FILES,
+    reason=st.none() | st.text(max_size=20),
+    calls=st.integers(0, 3),
+    cost_usd=st.none() | st.floats(0, 1e6),
+    seconds=st.floats(0, 1e6),
+)
 OUTCOMES = st.builds(
     ItemOutcome,
     status=st.sampled_from(["completed", "agent_failed", NOT_AUDITED]),
-    outcome=st.sampled_from(["passed", "failed", "crashed"]),
+    outcome=st.sampled_from(["passed", "repaired", "failed", "not-run", "crashed"]),
     findings=st.lists(FINDINGS, max_size=3).map(tuple),
     remedy=st.text(max_size=20),
     score=st.none() | st.floats(0, 1),
     passed=st.none() | st.booleans(),
     cost_usd=st.none() | st.floats(0, 1e6),
     fallback=st.booleans(),
+    level=st.none() | st.sampled_from(LEVELS),
+    actions=st.lists(ACTIONS, max_size=3).map(tuple),
 )
 
 
@@ -214,3 +232,150 @@ def test_only_findings_of_severity_error_are_errors() -> None:
     error, warning = finding("run-missing", "T0/00/run_01", "m"), finding("fallback", "f", "m")
     assert (error.severity, warning.severity) == ("error", "warning")
     assert ItemOutcome("missing", "failed", (warning, error, warning)).errors == (error,)
+
+
+@settings(deadline=None)
+@given(ACTIONS)
+def test_an_action_arrives_as_it_was_sent(action: Action) -> None:
+    assert Action.from_data(json.loads(json.dumps(action.as_data(), allow_nan=False))) == action
+
+
+# -------------------------------------------------------------------------------------------------------------- repairs
+
+DONE = Action("regenerate", "run_result.json", "done", files=("T0/00/run_01/run_result.json",), solved=("x",))
+FAILED = Action("regenerate", "run_result.json", "failed", reason="No space left on device")
+REFUSED = Action("regenerate", "judge/result.json", "refused", reason="nothing holds it")
+PLANNED = Action("regenerate", "run_result.json", "planned", files=("T0/00/run_01/run_result.json",))
+
+SOUND = ItemOutcome("completed", "passed")
+BROKEN = ItemOutcome("results", "failed", remedy="free (rebuild it from files that survive)", level="regenerate")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "actions", "outcome"),
+    [
+        (BROKEN, SOUND, (DONE,), "repaired"),
+        (BROKEN, SOUND, (), "repaired"),  # by an action on behalf of another item, or by somebody else
+        (SOUND, SOUND, (DONE,), "repaired"),  # a warning
+        (SOUND, SOUND, (), "passed"),
+        (SOUND, SOUND, (FAILED,), "passed"),
+        (SOUND, SOUND, (REFUSED,), "passed"),
+        (SOUND, SOUND, (PLANNED,), "passed"),
+        (SOUND, SOUND, (DONE, REFUSED), "repaired"),
+        (BROKEN, BROKEN, (DONE,), "failed"),
+        (BROKEN, BROKEN, (PLANNED,), "failed"),
+        (SOUND, BROKEN, (DONE,), "failed"),
+    ],
+)
+def test_an_item_is_repaired_that_is_sound_and_was_not_or_of_which_something_was_done(
+    before: ItemOutcome, after: ItemOutcome, actions: tuple[Action, ...], outcome: str
+) -> None:
+    found = after.after(before, actions)
+    assert (found.status, found.outcome, found.actions) == (after.status, outcome, actions)
+    assert found.sound is (outcome in ("passed", "repaired"))
+
+
+@pytest.mark.parametrize(
+    ("level", "what"), [("judges", "judge call"), ("agents", "agent run"), ("regenerate", "item"), (None, "item")]
+)
+def test_what_no_action_explains_is_refused_for_what_it_takes(level: Any, what: str) -> None:
+    unsound = ItemOutcome("failed", "failed", remedy="it takes this", level=level)
+    (action,) = unsound.with_refusal().actions
+    assert (action.what, action.outcome, action.reason) == (what, "refused", "it takes this")
+    assert action.level == (level or "regenerate")
+    assert action.files == ()
+
+
+def test_a_refusal_is_added_to_what_was_done_and_once() -> None:
+    refused = BROKEN.after(BROKEN, (DONE,)).with_refusal()
+    assert [action.outcome for action in refused.actions] == ["done", "refused"]
+    assert refused.with_refusal() == refused
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        SOUND,
+        SOUND.after(BROKEN, (DONE,)),
+        BROKEN.after(BROKEN, (FAILED,)),
+        BROKEN.after(BROKEN, (DONE, REFUSED)),
+        BROKEN.after(BROKEN, (PLANNED,)),  # what is planned is not declined
+    ],
+)
+def test_what_is_sound_or_explained_is_not_refused_as_well(outcome: ItemOutcome) -> None:
+    assert outcome.with_refusal() == outcome
+
+
+# Reports of the same item from several processes
+
+RUN, SLOT = "T0/00/run_01", "T0/00/run_01/judge_01"
+REPAIRED = SOUND.after(BROKEN, (DONE,))
+
+
+@pytest.fixture
+def audited(pristine_experiment: Path) -> AuditedExperiment:
+    return AuditedExperiment("exp", pytest_scylla.load(pristine_experiment), Selection([]))
+
+
+def test_what_an_item_reports_itself_counts_more_than_what_is_told_aside(audited: AuditedExperiment) -> None:
+    audited.keep_aside(RUN, BROKEN)
+    audited.keep(RUN, REPAIRED)
+    audited.keep_aside(RUN, BROKEN)
+    assert audited.outcomes[RUN] == REPAIRED
+
+
+def test_what_is_not_sound_and_never_reported_was_not_run(audited: AuditedExperiment) -> None:
+    audited.keep_aside(RUN, BROKEN)
+    audited.keep_aside(SLOT, SOUND)
+    assert audited.outcomes[RUN].outcome == "not-run"
+    assert audited.outcomes[RUN].status == "results"
+    assert audited.outcomes[SLOT] == SOUND
+
+
+def test_what_is_told_aside_of_an_item_that_never_reports_replaces_what_was_known_first(
+    audited: AuditedExperiment,
+) -> None:
+    audited.keep_aside(RUN, BROKEN)
+    audited.keep_aside(RUN, REPAIRED)
+    assert audited.outcomes[RUN] == REPAIRED
+
+
+def test_actions_are_listed_by_item(audited: AuditedExperiment) -> None:
+    audited.keep(SLOT, REPAIRED)
+    audited.keep(RUN, BROKEN.after(BROKEN, (DONE, REFUSED)))
+    assert list(audited.actions()) == [(RUN, DONE), (RUN, REFUSED), (SLOT, DONE)]
+
+
+TOLD: dict[str, tuple[ItemOutcome, ItemOutcome]] = {
+    "repaired": (REPAIRED, SOUND.after(BROKEN, ())),
+    "a warning repaired": (SOUND.after(SOUND, (DONE,)), SOUND),
+    "repaired in part": (BROKEN.after(BROKEN, (DONE, REFUSED)), BROKEN.after(BROKEN, (REFUSED,))),
+}
+"""What the process tells of an item that repaired its run, and what one does that came second."""
+
+
+@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("first_aside", [False, True])
+def test_an_item_ends_as_by_the_process_that_repaired_its_run_whoever_reports_first(
+    audited: AuditedExperiment, name: str, first_aside: bool
+) -> None:
+    did, second = TOLD[name]
+    audited.keep_aside(RUN, BROKEN)
+    if first_aside:
+        audited.keep_aside(RUN, did)
+        audited.keep(RUN, second)
+    else:
+        audited.keep(RUN, second)
+        audited.keep_aside(RUN, did)
+    assert audited.outcomes[RUN] == did
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_what_was_done_is_not_forgotten_over_a_third_process_that_did_nothing(
+    audited: AuditedExperiment, name: str
+) -> None:
+    did, second = TOLD[name]
+    audited.keep_aside(RUN, did)
+    audited.keep_aside(RUN, second)
+    audited.keep(RUN, second)
+    assert audited.outcomes[RUN] == did
