@@ -26,7 +26,8 @@ def scylla_regenerate() -> Regenerate:
     records, are refused. The rest is written under the run's lock, atomically, with what it replaces in
     ``.scylla/quarantine/`` and an entry in ``.scylla/journal/``; then the run is audited again.
 
-    An override can fall back on this one::
+    A conftest.py of the directory where pytest is started overrides it, as do those above; a plugin that is loaded with
+    ``-p`` does not. An override can fall back on this one::
 
         @pytest.fixture
         def scylla_regenerate(scylla_regenerate):

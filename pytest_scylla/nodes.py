@@ -211,8 +211,9 @@ class RunNode(_OfExperiment, pytest.Module):
         with garbage_collection_paused():
             after, actions = repair_items(audited, self.run, settings, regenerate, admitted.__contains__)
         shares: dict[str, tuple[Action, ...]] = {}
+        first = min((name for name in actions if name in admitted), default=acting)
         for name, done in actions.items():
-            share = name if name in admitted else acting
+            share = name if name in admitted else first
             shares[share] = (*shares.get(share, ()), *done)
         self.outcomes = {name: after[name].after(before[name], shares.get(name, ())) for name in before}
         for name in admitted:

@@ -196,26 +196,32 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
     from .repair.actions import LEVELS
 
     options = config.option
-    wanted = options.repair_level or config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
+    if not (options.repair or options.repair_plan):
+        for option, given in (
+            ("--repair-level", options.repair_level is not None),
+            ("--repair-status", options.repair_status is not None),
+            ("--repair-anyway", options.repair_anyway),
+        ):
+            if given:
+                raise pytest.UsageError(
+                    f"{option} does nothing by itself: add --repair, or --repair-plan to look first"
+                )
+        return None
+    wanted = options.repair_level
+    if wanted is None:
+        wanted = config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
     level = next((level for level in AVAILABLE_LEVELS if level == wanted), None)
     if level is None:
+        place = f"--repair-level={wanted}" if options.repair_level == wanted else "ini option scylla_repair_level"
         reason = "this version does not go that far" if wanted in LEVELS else "there is no such level"
-        raise pytest.UsageError(f"--repair-level={wanted}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}")
-    statuses = frozenset(options.repair_status or config.getini("scylla_repair_status"))
+        raise pytest.UsageError(f"{place}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}, found {wanted!r}")
     known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
-    for status in sorted(statuses):
+    statuses = options.repair_status or config.getini("scylla_repair_status")
+    for status in statuses:
         if status not in known:
-            raise pytest.UsageError(f"--repair-status={status}: expected one of {', '.join(known)}")
-    if options.repair or options.repair_plan:
-        return RepairSettings(level, options.repair_plan, statuses, options.repair_anyway)
-    for option, given in (
-        ("--repair-level", options.repair_level),
-        ("--repair-status", options.repair_status),
-        ("--repair-anyway", options.repair_anyway),
-    ):
-        if given:
-            raise pytest.UsageError(f"{option} does nothing by itself: add --repair, or --repair-plan to look first")
-    return None
+            place = f"--repair-status={status}" if options.repair_status else "ini option scylla_repair_status"
+            raise pytest.UsageError(f"{place}: expected one of {', '.join(known)}, found {status!r}")
+    return RepairSettings(level, options.repair_plan, frozenset(statuses), options.repair_anyway)
 
 
 def _one_of(config: pytest.Config, name: str, choices: tuple[str, ...]) -> str:

@@ -20,13 +20,16 @@ from .auditing.run import RunAudit
 from .auditing.status import Case
 from .experiment.expected import Experiment
 from .experiment.layout import RunId
-from .repair.actions import Action, Level
+from .repair.actions import LEVELS, Action, Level
 from .repair.plan import Plan, make_plan
 from .repair.regenerate import regenerate
 from .repair.remedies import Remedy, remedies
 from .repair.transaction import Draft
 
 NOT_AUDITED = "not_audited"
+
+BEYOND = ("item", "judge call", "agent run")
+"""What a refusal is about that is no file, by the level of repair that it would take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +82,36 @@ class ItemOutcome:
         return tuple(found for found in self.findings if found.severity == "error")
 
     @property
+    def did_something(self) -> bool:
+        """Whether a repair of the item did anything."""
+        return any(action.outcome == "done" for action in self.actions)
+
+    @property
     def sound(self) -> bool:
         """Whether nothing is wrong with the item, any more or at all."""
         return self.outcome in ("passed", "repaired")
 
     def after(self, before: ItemOutcome, actions: tuple[Action, ...]) -> ItemOutcome:
         """This outcome as that of an item that stood as ``before`` and was acted on by a repair."""
-        outcome = self.outcome
-        if outcome == "passed" and (before.outcome != "passed" or any(action.outcome == "done" for action in actions)):
-            outcome = "repaired"
-        return replace(self, outcome=outcome, actions=actions)
+        acted_on = replace(self, actions=actions)
+        if self.outcome == "passed" and (before.outcome != "passed" or acted_on.did_something):
+            return replace(acted_on, outcome="repaired")
+        return acted_on
+
+    def beside(self, other: ItemOutcome | None) -> ItemOutcome:
+        """The same, with what another process did about the item before this one found nothing left to do."""
+        if other is None or self.did_something or not (other.did_something or (other.actions and not self.actions)):
+            return self
+        outcome = "repaired" if self.sound and other.did_something else self.outcome
+        return replace(self, outcome=outcome, actions=other.actions)
 
     def with_refusal(self) -> ItemOutcome:
         """The same, with what it would take beyond the repair as a refusal, where no action says why it did not."""
         if self.sound or any(action.outcome in ("failed", "refused") for action in self.actions):
             return self
-        what = {"judges": "judge call", "agents": "agent run"}.get(self.level or "", "item")
+        if self.level == "regenerate" and any(action.outcome == "planned" for action in self.actions):
+            return self
+        what = BEYOND[LEVELS.index(self.level) if self.level else 0]
         refusal = Action(self.level or "regenerate", what, "refused", reason=self.remedy)
         return replace(self, actions=(*self.actions, refusal))
 
@@ -163,20 +180,17 @@ class AuditedExperiment:
 
     def keep(self, item_id: str, outcome: ItemOutcome) -> None:
         """Keep what an item itself reported."""
-        known = self.outcomes.get(item_id)
-        if known is not None and known.actions and not outcome.actions:
-            # Another process repaired the run on behalf of another of its items.
-            outcome = replace(outcome, actions=known.actions)
         self._reported.add(item_id)
-        self.outcomes[item_id] = outcome
+        self.outcomes[item_id] = outcome.beside(self.outcomes.get(item_id))
 
     def keep_aside(self, item_id: str, outcome: ItemOutcome) -> None:
         """Keep what is known of an item that did not report, and perhaps never will."""
         known = self.outcomes.get(item_id)
-        if item_id not in self._reported:
-            self.outcomes[item_id] = replace(outcome, outcome="not-run") if outcome.outcome == "failed" else outcome
-        elif known is not None and outcome.actions and not known.actions:
-            self.outcomes[item_id] = replace(known, actions=outcome.actions)
+        if known is not None and item_id in self._reported:
+            self.outcomes[item_id] = known.beside(outcome)
+        else:
+            told = replace(outcome, outcome="not-run") if outcome.outcome == "failed" else outcome
+            self.outcomes[item_id] = told.beside(known)
 
     def item_ids(self) -> Iterator[str]:
         """Every item there is, selected or not."""

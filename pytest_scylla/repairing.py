@@ -29,7 +29,8 @@ class RepairSession:
         self._experiments = experiments
         self._worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
         repair = settings.repair
-        if self._worker_input is None and repair is not None and not (repair.plan_only or repair.anyway):
+        assert repair is not None
+        if not (repair.plan_only or repair.anyway or config.option.collectonly) and self._worker_input is None:
             self._refuse_live_runners()
 
     def _refuse_live_runners(self) -> None:

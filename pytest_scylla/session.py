@@ -117,7 +117,8 @@ class AuditSession:
         ours = [item for item in session.items if isinstance(item, ScyllaItem)]
         self._count_selected(item.nodeid for item in ours)
         for item in ours:
-            item.parent.selected.add(item.name)
+            if item.get_closest_marker("skip") is None:
+                item.parent.selected.add(item.name)
         # Items live to the session's end. Frozen, they are not walked again whenever the many small objects of an audit
         # make Python look for garbage, which costs a tenth of the whole.
         gc.freeze()

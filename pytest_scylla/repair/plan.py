@@ -17,6 +17,7 @@ from ..auditing.run import RunAudit, conclude
 from ..auditing.status import Case
 from ..experiment.expected import Experiment
 from ..experiment.layout import CONFIG
+from ..experiment.wording import printable
 from .request import CannotRegenerate, LacksJudgment, Regenerate, Regenerated, RegenerateRequest
 
 Admits = Callable[[str], bool]
@@ -165,8 +166,8 @@ class _Draft:
             if not isinstance(refused, _Contradicts):
                 self._settled.add(name)
             if any(fault.severity == "error" for fault in faults):
-                lacks_judgment = isinstance(refused, LacksJudgment)
-                self.refusals[name] = Refusal(_item_of(name), name, request.file, str(refused), lacks_judgment)
+                reason, lacks_judgment = printable(str(refused)), isinstance(refused, LacksJudgment)
+                self.refusals[name] = Refusal(_item_of(name), name, request.file, reason, lacks_judgment)
 
     def _require_directory(self, name: str) -> None:
         part = {"agent": self.case.evidence.agent, "judge": self.case.evidence.judge}.get(name.partition("/")[0])
@@ -238,4 +239,5 @@ def _contradictions(audit: RunAudit) -> set[str]:
 def _hashed(experiment: Experiment, evidence: RunEvidence, sources: tuple[str, ...]) -> tuple[Source, ...]:
     known = {CONFIG: experiment.config.sha256}
     read = {file.file: file.raw for file in evidence.files()}
-    return tuple(Source(file, sha256(read[file]).hexdigest() if file in read else known.get(file)) for file in sources)
+    hashes = ((file, sha256(read[file]).hexdigest() if file in read else known.get(file)) for file in sources)
+    return tuple(Source(printable(file), found) for file, found in hashes)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..experiment.wording import printable
-from ..outcomes import ItemOutcome
+from ..outcomes import BEYOND, ItemOutcome
 from ..repair.actions import Action
 
 _SOURCES = 3
@@ -31,9 +30,9 @@ def action_line(action: Action, remedy: str = "") -> str:
         return f"{verb} {', '.join(action.files)}{_from(action)}"
     if action.reason == remedy:
         return ""
-    # An override of the fixture words its reasons itself, perhaps in the words of a file.
-    reason = printable(action.reason or "")
-    return f"{action.what} {'failed' if action.outcome == 'failed' else 'not rebuilt'}: {reason}"
+    if action.outcome == "failed":
+        return f"{action.what} failed: {action.reason}"
+    return f"{'no repair' if action.what in BEYOND else f'{action.what} not rebuilt'}: {action.reason}"
 
 
 def _from(action: Action) -> str:
