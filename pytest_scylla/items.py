@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .auditing.findings import finding
 from .auditing.run import examine, garbage_collection_paused
+from .experiment.errors import ExperimentGone
 from .experiment.layout import CONFIG, RunId
 from .outcomes import AuditedExperiment, ItemOutcome, outcomes_of_run
 from .repair.regenerate import regenerate as default_regenerate
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from .options import Settings
     from .repair.actions import Action
     from .repair.plan import Admits
-    from .repair.request import Regenerate, Regenerated, RegenerateRequest
+    from .repair.request import Regenerate
 
 Outcomes = dict[str, ItemOutcome]
 """By item name: "judge_01", .., "run"."""
@@ -29,7 +30,7 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
         with garbage_collection_paused():
             case, audit = examine(audited.experiment, run, settings.policy)
             return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict)
-    except OSError as error:
+    except ExperimentGone as error:
         return _gone(audited, run, error)
 
 
@@ -37,7 +38,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     """Audit a run, and keep the plan of its repair at hand, as it is if nobody overrides the fixture."""
     try:
         case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
-    except OSError as error:
+    except ExperimentGone as error:
         return _gone(audited, run, error)
     if draft.plan.steps:
         audited.drafts[run] = draft
@@ -50,32 +51,21 @@ def repair_items(
     """Repair what ``admits`` lets act on of a run, or plan it; the outcomes after it, and what was done by item."""
     assert settings.repair is not None
     experiment, policy = audited.experiment, settings.policy
-    of_the_fixture: list[OSError] = []
-
-    def told_apart(request: RegenerateRequest) -> Regenerated:
-        try:
-            return regenerate(request)
-        except OSError as error:
-            of_the_fixture.append(error)
-            raise
-
     try:
         if settings.repair.plan_only:
-            case, audit, draft = draft_repair(experiment, run, policy, told_apart, admits)
+            case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
             return outcomes_of_run(experiment, case, audit, strict=settings.strict), planned_actions(draft.plan)
         draft_at_hand = audited.drafts.get(run) if regenerate is default_regenerate else None
         if draft_at_hand is not None and not all(admits(item) for item in draft_at_hand.plan.items):
             draft_at_hand = None
-        repaired = repair_run(experiment, run, policy, told_apart, admits, draft_at_hand)
-    except OSError as error:
-        if error in of_the_fixture:  # for its author to see, like any other that it raises
-            raise
+        repaired = repair_run(experiment, run, policy, regenerate, admits, draft_at_hand)
+    except ExperimentGone as error:
         return _gone(audited, run, error), {}
     outcomes = outcomes_of_run(experiment, repaired.case, repaired.audit, strict=settings.strict)
     return outcomes, repaired.actions
 
 
-def _gone(audited: AuditedExperiment, run: RunId, error: OSError) -> Outcomes:
+def _gone(audited: AuditedExperiment, run: RunId, error: ExperimentGone) -> Outcomes:
     gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
     names = [name for name, _ in audited.items_of(run)]
     return dict.fromkeys(names, ItemOutcome("unsafe", "failed", (gone,), "none"))

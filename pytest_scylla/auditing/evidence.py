@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
 from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_below, open_experiment
@@ -154,10 +156,10 @@ class RunEvidence:
 def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
     """Read everything of ``run`` that its verdict and its slots' verdicts rest on.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     found: list[tuple[Blob, Folder | None]] = []
-    with open_experiment(experiment.root) as root:
+    with _open_again(experiment) as root:
         try:
             for stage in experiment.stages:
                 found.append(_open_run(root, stage, run))
@@ -177,7 +179,7 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
 def fingerprint(experiment: Experiment, run: RunId) -> list[tuple[object, ...]]:
     """What tells whether anything that :func:`read_run` reads has changed; no file is opened for it.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     found: list[tuple[object, ...]] = []
 
@@ -190,12 +192,21 @@ def fingerprint(experiment: Experiment, run: RunId) -> list[tuple[object, ...]]:
                     if isinstance(opened, Folder):
                         add(opened)
 
-    with open_experiment(experiment.root) as root:
+    with _open_again(experiment) as root:
         for stage in experiment.stages:
             opened = _open_run(root, stage, run)[1]
             if opened is not None:
                 add(opened)
     return found
+
+
+@contextmanager
+def _open_again(experiment: Experiment) -> Iterator[Folder]:
+    try:
+        with open_experiment(experiment.root) as root:
+            yield root
+    except OSError as error:
+        raise ExperimentGone(error.errno, error.strerror) from error
 
 
 def _open_run(root: Folder, stage: str, run: RunId) -> tuple[Blob, Folder | None]:

@@ -36,7 +36,7 @@ class RunAudit:
 def audit_run(experiment: Experiment, run: RunId, policy: Policy = DEFAULT_POLICY) -> RunAudit:
     """Audit one run of ``experiment``: every file is read once, nothing is written or executed.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     with garbage_collection_paused():
         return examine(experiment, run, policy)[1]
@@ -51,7 +51,7 @@ def audit_all(experiment: Experiment, policy: Policy = DEFAULT_POLICY) -> Iterat
 def examine(experiment: Experiment, run: RunId, policy: Policy) -> tuple[Case, RunAudit]:
     """Audit one run, and keep what was read of it: a repair is planned from that.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     case = Case(read_run(experiment, run, policy), policy)
     return case, conclude(case)

@@ -56,7 +56,7 @@ def draft_repair(
 ) -> tuple[Case, RunAudit, Draft]:
     """Audit a run and plan its free repair; nothing is written.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     state = fingerprint(experiment, run)
     case, audit = examine(experiment, run, policy)
@@ -78,7 +78,7 @@ def repair_run(
 
     A reason of the place (a full disk, a directory that may not be written) makes the actions fail, and nothing half.
 
-    :raises OSError: the experiment itself can no longer be opened.
+    :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     if draft is None:
         case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
