@@ -42,12 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if roots is not None:
         from .options import read_settings
         from .protocol import ShortProtocol
+        from .scheduling import Distribution
         from .session import AuditSession, RunCollection
 
         settings = read_settings(config)
         session = AuditSession(config, settings, roots)
         config.pluginmanager.register(RunCollection(), "scylla-collection")
         config.pluginmanager.register(session, "scylla-session")
+        config.pluginmanager.register(Distribution(session.locate), "scylla-distribution")
         if settings.repair is not None:
             from . import fixtures
             from .repairing import RepairSession
