@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -135,10 +134,13 @@ def _repair(directory: Path) -> list[Measured]:
     records = [run_dir(directory / "lost", FULL_SCALE, run) / "run_result.json" for run in run_ids(FULL_SCALE)]
 
     def lose_records() -> None:
-        shutil.rmtree(directory / "lost" / ".scylla", ignore_errors=True)
-        for record in records:
-            record.unlink(missing_ok=True)
-        os.sync()  # whatever is still on its way to the disk would slow down the repair's own way there
+        # Moved away, for file systems such as ext4 are slow to make files for a while after many were deleted; and
+        # brought to the disk, for what is still on its way there would be in the repair's way.
+        lost = Path(tempfile.mkdtemp(dir=directory))
+        for number, file in enumerate([directory / "lost" / ".scylla", *records]):
+            if file.exists():
+                file.rename(lost / str(number))
+        os.sync()
 
     healthy, lost = "audit, healthy", f"audit, {len(records):,} run_result.json lost"
     return [

@@ -13,7 +13,7 @@ from ..experiment.records import Blob, Record
 from ..experiment.wording import describe
 from . import derived
 from .agent_output import AgentOutput, read_copies
-from .evidence import Policy, RunEvidence
+from .evidence import Policy, RunEvidence, SlotEvidence
 from .findings import Finding, RunStatus, SlotStatus, finding
 from .side_files import run_side_files, slot_side_files
 from .slot import SlotAudit, audit_slot
@@ -34,19 +34,30 @@ class Case:
         case = Case(self.evidence.with_file(name, data), self.policy)
         if not name.startswith("agent/"):
             case.output = self.output
-        if name in ("judge/timing.json", "judge/result.json"):
-            case.slots, case.extra_slots = self.slots, self.extra_slots
+            case.slots = case._slots_after(self, name)
         return case
+
+    def _slots_after(self, before: Case, name: str) -> tuple[SlotAudit, ...]:
+        """The slots, given those of the same case ``before`` its file ``name`` changed."""
+        known = zip(before.slots, before.evidence.slots, self.evidence.slots, strict=True)
+        return tuple(
+            # Only a slot without a reply of its judge is compared with run_result.json.
+            slot if now is then and (now.replies or name != "run_result.json") else self._slot(now)
+            for slot, then, now in known
+        )
+
+    def _slot(self, slot: SlotEvidence) -> SlotAudit:
+        return audit_slot(slot, self.evidence, self.policy)
 
     @cached_property
     def slots(self) -> tuple[SlotAudit, ...]:
         """The configured slots, each by its own evidence."""
-        return tuple(audit_slot(slot, self.evidence, self.policy) for slot in self.evidence.slots)
+        return tuple(map(self._slot, self.evidence.slots))
 
     @cached_property
     def extra_slots(self) -> tuple[SlotAudit, ...]:
         """The slots beyond the configuration."""
-        return tuple(audit_slot(slot, self.evidence, self.policy) for slot in self.evidence.extra_slots)
+        return tuple(map(self._slot, self.evidence.extra_slots))
 
     @cached_property
     def output(self) -> AgentOutput:
