@@ -41,7 +41,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     except ExperimentGone as error:
         return _gone(audited, run, error)
     if draft.plan.steps:
-        audited.drafts[run] = draft
+        audited.drafts[run] = draft.to_keep()
     return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
 
 
@@ -55,7 +55,7 @@ def repair_items(
         if settings.repair.plan_only:
             case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
             return outcomes_of_run(experiment, case, audit, strict=settings.strict), planned_actions(draft.plan)
-        draft_at_hand = audited.drafts.get(run) if regenerate is default_regenerate else None
+        draft_at_hand = audited.drafts.pop(run, None) if regenerate is default_regenerate else None
         if draft_at_hand is not None and not all(admits(item) for item in draft_at_hand.plan.items):
             draft_at_hand = None
         repaired = repair_run(experiment, run, policy, regenerate, admits, draft_at_hand)

@@ -9,12 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any, Literal
 
 from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
-from ..experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_below, open_experiment
+from ..experiment.records import MAX_FILE_SIZE, Blob, EntryState, Folder, Record, open_below, open_experiment
 from ..experiment.schemas import Kind, as_record
 from ..experiment.strict_json import parse_object
 
@@ -176,19 +177,20 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
                     opened.close()
 
 
-def fingerprint(experiment: Experiment, run: RunId) -> list[tuple[object, ...]]:
+def fingerprint(experiment: Experiment, run: RunId) -> bytes:
     """What tells whether anything that :func:`read_run` reads has changed; no file is opened for it.
 
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
-    found: list[tuple[object, ...]] = []
+    found: list[tuple[str, list[EntryState]]] = []
 
     def add(folder: Folder) -> None:
         with folder:
-            for state in folder.states():
-                found.append((folder.file, *state))
-                if state[0] in ("agent", "judge") or JUDGE.fullmatch(state[0]):
-                    opened = folder.open(state[0])
+            states = folder.states()
+            found.append((folder.file, states))
+            for name, *_ in states:
+                if name in ("agent", "judge") or JUDGE.fullmatch(name):
+                    opened = folder.open(name)
                     if isinstance(opened, Folder):
                         add(opened)
 
@@ -197,7 +199,7 @@ def fingerprint(experiment: Experiment, run: RunId) -> list[tuple[object, ...]]:
             opened = _open_run(root, stage, run)[1]
             if opened is not None:
                 add(opened)
-    return found
+    return sha256(repr(found).encode("utf-8", "surrogateescape")).digest()
 
 
 @contextmanager

@@ -24,6 +24,9 @@ readable but breaks its schema; it may not be opened at all."""
 EntryKind = Literal["file", "directory", "unsafe"]
 """What a directory entry is; "unsafe" are links, FIFOs, sockets and devices."""
 
+EntryState = tuple[str, int, int, int, int]
+"""A directory entry's name, and what changes whenever the entry does: inode, size, and two times."""
+
 MAX_FILE_SIZE = 64 * 1024 * 1024
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -112,8 +115,8 @@ class Folder:
         """
         return os.listdir(self._fd)
 
-    def states(self) -> list[tuple[str, int, int, int, int]]:
-        """Every entry by name, with what changes whenever the entry does: inode, size, and two times.
+    def states(self) -> list[EntryState]:
+        """The state of every entry, by name.
 
         :raises OSError: the directory may be entered but not read.
         """

@@ -38,8 +38,13 @@ from .request import Regenerate
 class Draft:
     """A run's plan, and the state of the run's files that it was made from."""
 
-    fingerprint: list[tuple[object, ...]]
+    fingerprint: bytes
     plan: Plan
+
+    def to_keep(self) -> Draft:
+        """The same without the judgments that its audit holds: they take most of the room, and are not needed again."""
+        slots = tuple(replace(slot, judgment=None) for slot in self.plan.audit.slots)
+        return replace(self, plan=replace(self.plan, audit=replace(self.plan.audit, slots=slots)))
 
 
 @dataclass(frozen=True, slots=True)
