@@ -112,6 +112,9 @@ def make_plan(
 
     Beside what ``admits`` lets it act on, consensus and run_result.json are kept current where a slot changes.
     """
+    findings = (*audit.findings, *(found for slot in audit.slots for found in slot.findings))
+    if not any(found.code in REBUILDABLE for found in findings):
+        return Plan((), (), audit)
     draft = _Draft(experiment, regenerate, case, audit)
     for _ in range(_MOST_PASSES):
         accepted = draft.accepted
