@@ -12,6 +12,7 @@ import pytest
 from .auditing.run import garbage_collection_paused
 from .experiment.errors import ExperimentError
 from .experiment.expected import load_experiment
+from .experiment.layout import TIER, run_named_in
 from .invocation import Inside
 from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
 from .options import Settings
@@ -62,7 +63,8 @@ class AuditSession:
         for audited in self.experiments:
             if path.startswith(audited.name + "/"):
                 item_id = path[len(audited.name) + 1 :]
-                return audited, f"{item_id}/{name}" if name.startswith("judge_") else item_id
+                if item_id == run_named_in(item_id) or TIER.fullmatch(item_id):  # a test file may lie at such a path
+                    return audited, f"{item_id}/{name}" if name.startswith("judge_") else item_id
         return None
 
     # Collection

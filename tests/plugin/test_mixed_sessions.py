@@ -213,6 +213,15 @@ def test_an_ordinary_test_that_fails_in_front_keeps_its_own_effect(project: Proj
     assert list(outcomes(result)) == ["test_a.py::test_one"]
 
 
+def test_a_failing_test_below_a_directory_of_the_experiments_name_is_none_of_its_items(project: Project) -> None:
+    project.copy(project.experiment, "data/tests")
+    project.write("tests/unit/test_a.py", "def test_one():\n    assert False\n")
+    result = project.run("--scylla-exp=data/tests", "tests", "--scylla-report=report.json")
+    result.assert_outcomes(passed=24, failed=1)
+    experiment = project.only_experiment()
+    assert (experiment["items"], experiment["completeness"]) == ([], 1.0)
+
+
 def test_a_test_file_that_cannot_be_collected_stops_the_session_as_ever(project: Project) -> None:
     project.write("test_a.py", "import no_such_module\n")
     result = project.audit("test_a.py", "--scylla-report=report.json")
