@@ -71,7 +71,7 @@ class Settings:
 
 def add_options(parser: pytest.Parser) -> None:
     """Declare the options and their ini twins."""
-    group = parser.getgroup("scylla", "auditing LLM-agent experiments (pytest-scylla)")
+    group = parser.getgroup("scylla", "auditing and repairing LLM-agent experiments (pytest-scylla)")
     group.addoption(
         "--scylla-exp",
         action="append",
