@@ -38,8 +38,8 @@ class ItemOutcome:
 
     ``outcome`` is "passed", "repaired", "failed", "crashed", or "not-run" for one that is not sound and that the
     session did not come to. ``remedy`` says what would repair it, ``level`` how far a repair has to go for that.
-    ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known.
-    ``actions`` are what a session that repairs did about it, or declined to.
+    ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known. ``actions`` are what a session that
+    repairs did about it, or declined to.
     """
 
     status: str
@@ -165,8 +165,8 @@ class AuditedExperiment:
     """An experiment in this session: its name in node ids, what was selected, and the outcomes by item id.
 
     An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, and ``T5`` for a tier of which
-    nobody knows the subtests. In a session that repairs, ``before`` is every item's outcome as
-    first audited, and ``drafts`` are the plans that were made then, in the process that made them.
+    nobody knows the subtests. In a session that repairs, ``before`` is every item's outcome as first audited, and
+    ``drafts`` are the plans that were made then, in the process that made them.
     """
 
     name: str
