@@ -310,14 +310,16 @@ class TierItem(ScyllaItem):
 
 def check(request: pytest.FixtureRequest) -> None:
     """The test of an item; under --repair, what is wrong with it is put right first as far as that goes."""
-    item: ScyllaItem = request.node
+    check_item(request.node, lambda: request.getfixturevalue("scylla_regenerate"))
+
+
+def check_item(item: ScyllaItem, provide: Callable[[], Regenerate]) -> None:
+    """Repair the item's run if it asks for that, by what ``provide`` returns; fail with what is wrong with it then.
+
+    It fails in the item's own words and without a traceback.
+    """
     if item.asks_for_repair:
-        item.repair(request.getfixturevalue("scylla_regenerate"))
-    check_outcome(item)
-
-
-def check_outcome(item: ScyllaItem) -> None:
-    """Fail with what is wrong with the item, in its own words and without a traceback."""
+        item.repair(provide())
     if not item.outcome.sound:
         pytest.fail(failure_text(item.item_id, item.outcome), pytrace=False)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import pytest
 
-from .nodes import ScyllaItem, check_outcome
+from .nodes import ScyllaItem, check_item
 from .repair.regenerate import regenerate
 from .report.item import action_line
 
@@ -114,7 +114,7 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     hook, nodeid, location = item.ihook, item.nodeid, item.location
     hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
     call = pytest.CallInfo.from_call(
-        lambda: _check(item), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+        lambda: check_item(item, lambda: regenerate), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
     )
     properties = user_properties(item)
 
@@ -144,12 +144,6 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     if all_phases:
         hook.pytest_runtest_logreport(report=report("teardown", call.stop))
     hook.pytest_runtest_logfinish(nodeid=nodeid, location=location)
-
-
-def _check(item: ScyllaItem) -> None:
-    if item.asks_for_repair:
-        item.repair(regenerate)
-    check_outcome(item)
 
 
 def user_properties(item: ScyllaItem) -> list[tuple[str, object]]:

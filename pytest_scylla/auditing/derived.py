@@ -200,13 +200,14 @@ def _basis(run: RunEvidence, slots: Sequence[SlotAudit]) -> tuple[list[Verdict],
     """
     complete = [slot.verdict for slot in slots if slot.verdict]
     if len(complete) < len(slots) and run.run_result.sound:
-        listed = [_listed_verdict(entry) for entry in run.run_result.data["judges"] if not _never_given(run, entry)]
+        listed = [as_given(entry) for entry in run.run_result.data["judges"] if not _never_given(run, entry)]
         if listed:
             return listed, "run_result.json's judges"
     return complete, f"{len(complete)} complete judge slot{'s' * (len(complete) != 1)}"
 
 
-def _listed_verdict(entry: Mapping[str, Json]) -> Verdict:
+def as_given(entry: Mapping[str, Json]) -> Verdict:
+    """An entry of run_result.json's ``judges`` as the verdict that it lists."""
     return Verdict(float(entry["score"]), entry["passed"], dict(entry))
 
 

@@ -133,16 +133,14 @@ class Keeping:
             move(folder, file.rpartition("/")[2], target, kept.quarantine.rpartition("/")[2])
             os.fsync(target.descriptor)
 
-    def write_journal(self, lines: bytes) -> str:
-        """Append to this process's journal; return the journal's file.
+    def write_journal(self, lines: bytes) -> None:
+        """Append to this process's journal.
 
         :raises CannotWrite: it cannot be written.
         """
         name = f"{_host()}-{os.getpid()}.jsonl"
-        file = f"{KEEPING}/journal/{name}"
-        with naming(file):
+        with naming(f"{KEEPING}/journal/{name}"):
             append(self._folders["journal"], name, lines)
-        return file
 
 
 def _flat(file: str) -> str:

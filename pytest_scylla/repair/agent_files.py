@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from ..auditing.agent_output import TokenCounts
+from ..auditing.agent_output import AgentOutput, TokenCounts
 from ..auditing.derived import exit_codes, usage_of_record, usage_of_reply
 from ..auditing.evidence import RunEvidence
 from ..experiment.layout import CONFIG
@@ -17,10 +17,17 @@ from .request import CannotRegenerate, Regenerated, RegenerateRequest, with_unkn
 def output_copy(request: RegenerateRequest) -> Regenerated:
     """agent/output.txt and its copies: the text that the sound copies agree on."""
     output = request.case.output
-    for copy in output.sound:
-        if copy.data == output.data and copy.file != request.file:
-            return Regenerated(copy.data, (copy.file.partition(" ")[0],))
-    raise CannotRegenerate("no sound copy of the agent's output is left")
+    source = output_source(output, but=request.file)
+    if output.data is None or not source:
+        raise CannotRegenerate("no sound copy of the agent's output is left")
+    return Regenerated(output.data, source)
+
+
+def output_source(output: AgentOutput, but: str = "") -> tuple[str, ...]:
+    """The first file, another than ``but``, that holds the agent's output; none where there is none."""
+    # A copy inside of a record is named with a pointer behind the file.
+    files = [copy.file.partition(" ")[0] for copy in output.sound if copy.data == output.data and copy.file != but]
+    return tuple(files[:1])
 
 
 def stderr_copy(request: RegenerateRequest) -> Regenerated:
@@ -88,9 +95,8 @@ def agent_result(request: RegenerateRequest) -> Regenerated:
         "cost_usd": case.usage.cost_usd,
         "api_calls": run.result.data.get("api_calls") if turns is None else turns,
     }
-    texts = [copy.file for copy in case.output.sound if copy.data == case.output.data and " " not in copy.file]
-    sources = [*(texts[:1] or [run.result.file]), next(iter(codes))]
-    return request.record(with_unknown_keys(record, run.result), *sources, *(errors.sources if errors else ()))
+    sources = (*output_source(case.output), next(iter(codes)), *(errors.sources if errors else ()))
+    return request.record(with_unknown_keys(record, run.result), *sources)
 
 
 def token_stats(tokens: TokenCounts) -> dict[str, int]:

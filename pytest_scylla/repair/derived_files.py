@@ -6,14 +6,14 @@ import math
 from collections.abc import Sequence
 
 from ..auditing.consensus import agree, consensus_of, grades_near
-from ..auditing.derived import exit_codes
+from ..auditing.derived import as_given, exit_codes
 from ..auditing.evidence import RunEvidence
 from ..auditing.slot import SlotAudit
 from ..auditing.verdicts import Verdict
 from ..experiment.records import Record
 from ..experiment.strict_json import Json
 from ..experiment.timestamps import moment
-from .agent_files import last_command, token_stats
+from .agent_files import last_command, output_source, token_stats
 from .request import CannotRegenerate, LacksJudgment, Regenerated, RegenerateRequest, with_unknown_keys, without
 
 _TIE = 1e-9
@@ -67,7 +67,7 @@ def consensus(request: RegenerateRequest) -> Regenerated:
 
 def _listed_consensus(run: RunEvidence, complete: Sequence[SlotAudit]) -> dict[str, Json]:
     final = run.run_result.data
-    listed = [Verdict(float(entry["score"]), entry["passed"], dict(entry)) for entry in final["judges"]]
+    listed = [as_given(entry) for entry in final["judges"]]
     result = consensus_of(listed)
     assert result is not None
     score, passed, grade, reasoning = (final[f"judge_{key}"] for key in ("score", "passed", "grade", "reasoning"))
@@ -123,9 +123,15 @@ def run_result(request: RegenerateRequest) -> Regenerated:
         **_paths(request),
         "criteria_scores": consensus.get("criteria_scores", old.data.get("criteria_scores", {})),
     }
-    texts = [copy.file.partition(" ")[0] for copy in case.output.sound if copy.data == case.output.data]
     judgments = [_judgment_file(run, slot) for slot in case.slots if slot.judgment is not None]
-    known = [*texts[:1], next(iter(codes)), agent_source, *judging_sources, run.consensus.file, *judgments]
+    known = [
+        *output_source(case.output),
+        next(iter(codes)),
+        agent_source,
+        *judging_sources,
+        run.consensus.file,
+        *judgments,
+    ]
     if len(judges) > len(judgments):
         known.append(old.file)
     return request.record(with_unknown_keys(record, old), *known)

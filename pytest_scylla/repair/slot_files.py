@@ -49,8 +49,10 @@ def judgment(request: RegenerateRequest) -> Regenerated:
     verdict = recoverable_verdict(slot, run)
     if verdict is None:
         raise CannotRegenerate(_why_no_verdict(slot))
-    source = next(reply.file for reply in slot.replies if verdict.record in [v.record for v in verdicts_in(reply.text)])
-    sources, grade = [source], grade_of(verdict.score)
+    first, *others = slot.replies
+    if others and verdict.record not in [given.record for given in verdicts_in(first.text)]:
+        (first,) = others
+    sources, grade = [first.file], grade_of(verdict.score)
     listed = listed_verdict(run, slot.slot)
     if listed is not None and _is_listed(verdict, listed[1]):
         grade = listed[1]["grade"]

@@ -247,7 +247,7 @@ def causes_lines(audited: AuditedExperiment, settings: Settings) -> list[str]:
     lines = []
     for cause in sorted(_causes(audited), key=lambda cause: (-len(cause.items), cause.kind, cause.code)):
         noun = {"run": "run", "judge_slot": "judge slot", "tier": "tier"}[cause.kind]
-        total = f"{len(cause.items)} {noun}{'s' * (len(cause.items) != 1)}"
+        total = f"{len(cause.items)} {noun}{_s(len(cause.items))}"
         slots = f", with {cause.with_slots} judge slots that wait for them" if cause.with_slots else ""
         examples = ", ".join(cause.items[:_EXAMPLES]) + (", .." if len(cause.items) > _EXAMPLES else "")
         lines += [
