@@ -31,6 +31,22 @@ def experiment_dir(pristine_experiment: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
+def one_run_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A healthy experiment of one run, T0/00/run_01. Shared: not to be written to."""
+    root = tmp_path_factory.mktemp("one-run") / "exp"
+    write_experiment(root, small(tiers={"T0": ("00",)}, runs_per_subtest=1))
+    return root
+
+
+@pytest.fixture(scope="session")
+def two_run_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A healthy experiment of two runs, those of T1/02, and nothing optional. Shared: not to be written to."""
+    root = tmp_path_factory.mktemp("two-runs") / "exp"
+    write_experiment(root, small(tiers={"T1": ("02",)}, side_files=False))
+    return root
+
+
+@pytest.fixture(scope="session")
 def recorded_experiment() -> Path:
     """The recorded experiment, read where it is."""
     if not (RECORDED / "dryrun").is_dir():

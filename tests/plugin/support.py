@@ -374,3 +374,32 @@ def without_durations(report: Mapping[str, Any]) -> dict[str, Any]:
             for action in item["actions"]:
                 del action["seconds"]
     return data
+
+
+# A module of the project that logs what it does
+
+LOGGING = """\
+from pathlib import Path
+
+import pytest
+
+LOG = Path({path!r})
+
+
+def log(*words):
+    with LOG.open("a") as file:
+        print(*words, file=file)
+
+
+"""
+
+
+def write_logging(project: Project, text: str, name: str = "conftest.py") -> None:
+    """Write a module into the project whose text may call ``log``."""
+    project.write(name, LOGGING.format(path=str(project.path / "log.txt")) + text)
+
+
+def logged(project: Project) -> list[str]:
+    """What was logged."""
+    path = project.path / "log.txt"
+    return path.read_text("utf-8").splitlines() if path.exists() else []

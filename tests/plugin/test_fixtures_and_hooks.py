@@ -10,37 +10,14 @@ from .support import (
     Project,
     damaged_in_several_ways,
     item_ids,
+    logged,
     lose_run,
     node_ids,
     outcomes,
     printed,
     with_outcome,
+    write_logging,
 )
-
-LOG = """\
-from pathlib import Path
-
-import pytest
-
-LOG = Path({path!r})
-
-
-def log(*words):
-    with LOG.open("a") as file:
-        print(*words, file=file)
-
-
-"""
-
-
-def _conftest(project: Project, text: str, name: str = "conftest.py") -> None:
-    project.write(name, LOG.format(path=str(project.path / "log.txt")) + text)
-
-
-def _logged(project: Project) -> list[str]:
-    path = project.path / "log.txt"
-    return path.read_text("utf-8").splitlines() if path.exists() else []
-
 
 EACH = """\
 @pytest.fixture(autouse=True)
@@ -55,31 +32,31 @@ def each(request):
 def test_autouse_fixtures_of_the_project_surround_every_item(project: Project, args: tuple[str, ...]) -> None:
     failing = damaged_in_several_ways(project.experiment)
     project.write("test_a.py", "def test_one():\n    pass\n")
-    _conftest(project, EACH)
+    write_logging(project, EACH)
     result = project.audit(*args)
     assert with_outcome(result, "failed") == node_ids(failing)
-    ours = [line for line in _logged(project) if "exp/" in line]
+    ours = [line for line in logged(project) if "exp/" in line]
     assert ours == [f"{word} {nodeid}" for nodeid in node_ids() for word in ("before", "after")]
 
 
 def test_autouse_fixtures_apply_where_the_current_directory_is_below_rootdir(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\n")
     damaged_in_several_ways(project.experiment)
-    _conftest(project, EACH)
+    write_logging(project, EACH)
     (project.path / "deep" / "below").mkdir(parents=True)
     result = project.audit(cwd=project.path / "deep" / "below")
     assert result.ret == 1
-    assert [line.split()[1] for line in _logged(project)[::2]] == node_ids()
+    assert [line.split()[1] for line in logged(project)[::2]] == node_ids()
 
 
 def test_autouse_fixtures_of_the_current_directory_apply_below_rootdir(project: Project) -> None:
     project.write("pytest.ini", "[pytest]\n")
-    _conftest(project, EACH, "sub/conftest.py")
+    write_logging(project, EACH, "sub/conftest.py")
     project.write("sub/test_a.py", "def test_one():\n    pass\n")
     for args in ((), ("test_a.py",)):
         (project.path / "log.txt").unlink(missing_ok=True)
         assert project.audit(*args, cwd=project.path / "sub").ret == 0
-        assert sum(line.startswith("before exp/") for line in _logged(project)) == len(item_ids())
+        assert sum(line.startswith("before exp/") for line in logged(project)) == len(item_ids())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -88,45 +65,45 @@ def test_autouse_fixtures_apply_to_an_experiment_outside_of_the_project(
 ) -> None:
     location = f"{empty_project.elsewhere}/exp"
     lose_run(empty_project.copy(pristine_experiment, location), "T0/00/run_01")
-    _conftest(empty_project, EACH)
+    write_logging(empty_project, EACH)
     result = empty_project.run(f"--scylla-exp={location}", "-n", str(workers))
     assert result.ret == 1
-    assert sorted(line.split()[1] for line in _logged(empty_project)) == sorted(node_ids() * 2)
+    assert sorted(line.split()[1] for line in logged(empty_project)) == sorted(node_ids() * 2)
 
 
 def test_fixtures_of_another_directory_do_not_apply(project: Project) -> None:
-    _conftest(project, EACH, "tests/conftest.py")
+    write_logging(project, EACH, "tests/conftest.py")
     project.write("tests/test_a.py", "def test_one():\n    pass\n")
     assert project.audit("tests").ret == 0
-    assert [line for line in _logged(project) if "exp/" in line] == []
-    assert len(_logged(project)) == 2
+    assert [line for line in logged(project) if "exp/" in line] == []
+    assert len(logged(project)) == 2
 
 
 def test_a_module_scoped_fixture_lives_once_a_run(project: Project) -> None:
     damaged_in_several_ways(project.experiment)
-    _conftest(
+    write_logging(
         project,
         '@pytest.fixture(autouse=True, scope="module")\ndef run(request):\n'
         '    log("begin", request.node.nodeid)\n    yield\n    log("end", request.node.nodeid)\n',
     )
     assert project.audit().ret == 1
     runs = [nodeid.partition("::")[0] for nodeid in node_ids() if nodeid.endswith("::run")]
-    assert _logged(project) == [f"{word} {run}" for run in runs for word in ("begin", "end")]
+    assert logged(project) == [f"{word} {run}" for run in runs for word in ("begin", "end")]
 
 
 @pytest.mark.parametrize("scope", ["session", "package"])
 def test_a_session_scoped_fixture_lives_once(project: Project, scope: str) -> None:
     damaged_in_several_ways(project.experiment)
-    _conftest(
+    write_logging(
         project,
         f'@pytest.fixture(autouse=True, scope="{scope}")\ndef whole():\n    log("begin")\n    yield\n    log("end")\n',
     )
     assert project.audit().ret == 1
-    assert _logged(project) == ["begin", "end"]
+    assert logged(project) == ["begin", "end"]
 
 
 def test_a_fixture_that_fails_makes_its_items_errors_that_are_not_green(project: Project) -> None:
-    _conftest(
+    write_logging(
         project,
         "@pytest.fixture(autouse=True)\ndef broken(request):\n"
         "    assert not request.node.nodeid.endswith('run_01::judge_02')\n",
@@ -141,7 +118,9 @@ def test_a_fixture_that_fails_makes_its_items_errors_that_are_not_green(project:
 
 
 def test_a_teardown_that_fails_is_an_error_and_leaves_the_verdict(project: Project) -> None:
-    _conftest(project, "@pytest.fixture(autouse=True)\ndef broken():\n    yield\n    assert False, 'the teardown'\n")
+    write_logging(
+        project, "@pytest.fixture(autouse=True)\ndef broken():\n    yield\n    assert False, 'the teardown'\n"
+    )
     result = project.audit("-k", "T0 and judge_01", "--scylla-report=report.json")
     assert result.ret == 1
     result.assert_outcomes(passed=2, errors=2)
@@ -154,11 +133,11 @@ def test_hooks_of_a_conftest_are_called_for_every_item(project: Project) -> None
     hooks = [f"def pytest_runtest_{name}(item):\n    log('{name}', item.nodeid)\n\n\n" for name in names]
     hooks.append("def pytest_runtest_logstart(nodeid):\n    log('start', nodeid)\n\n\n")
     hooks.append("def pytest_runtest_logfinish(nodeid):\n    log('finish', nodeid)\n")
-    _conftest(project, "".join(hooks))
+    write_logging(project, "".join(hooks))
     result = project.audit()
     assert with_outcome(result, "failed") == node_ids(failing)
     words = ("start", "setup", "call", "teardown", "finish")
-    assert _logged(project) == [f"{word} {nodeid}" for nodeid in node_ids() for word in words]
+    assert logged(project) == [f"{word} {nodeid}" for nodeid in node_ids() for word in words]
 
 
 @pytest.mark.parametrize(
@@ -180,26 +159,26 @@ def test_a_single_hook_of_a_conftest_is_called_for_every_item(
     damaged_in_several_ways(project.experiment)
     project.write("pytest.ini", "[pytest]\n")
     (project.path / "sub").mkdir()
-    _conftest(project, f"def {hook}:\n    log({line})\n")
+    write_logging(project, f"def {hook}:\n    log({line})\n")
     assert project.audit(cwd=project.path / "sub" if below else project.path).ret == 1
-    assert _logged(project) == node_ids()
+    assert logged(project) == node_ids()
 
 
-def test_reports_can_be_changed_by_a_conftest(project: Project) -> None:
+def test_reports_can_be_changed_by_awrite_logging(project: Project) -> None:
     damaged_in_several_ways(project.experiment)
-    _conftest(
+    write_logging(
         project,
         "@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n"
         "    report = yield\n    log(report.when, report.outcome)\n    return report\n",
     )
     assert project.audit().ret == 1
-    assert len(_logged(project)) == 3 * len(item_ids())
-    assert _logged(project).count("call failed") == 6
+    assert len(logged(project)) == 3 * len(item_ids())
+    assert logged(project).count("call failed") == 6
 
 
 def test_markers_that_a_conftest_adds_count(project: Project) -> None:
     failing = node_ids(damaged_in_several_ways(project.experiment))
-    _conftest(
+    write_logging(
         project,
         "def pytest_collection_modifyitems(items):\n    for item in items:\n"
         "        if item.get_closest_marker('scylla_judge') and 'T0/00/run_02' in item.nodeid:\n"
@@ -217,8 +196,8 @@ def test_markers_that_a_conftest_adds_count(project: Project) -> None:
     assert found["after"]["runs"]["results"] == 1
 
 
-def test_items_can_be_reordered_and_removed_by_a_conftest(project: Project) -> None:
-    _conftest(project, "def pytest_collection_modifyitems(items):\n    items[:] = items[:3:-1]\n")
+def test_items_can_be_reordered_and_removed_by_awrite_logging(project: Project) -> None:
+    write_logging(project, "def pytest_collection_modifyitems(items):\n    items[:] = items[:3:-1]\n")
     result = project.audit("--scylla-report=report.json")
     assert result.ret == 0
     assert list(outcomes(result)) == node_ids()[:3:-1]
@@ -226,7 +205,7 @@ def test_items_can_be_reordered_and_removed_by_a_conftest(project: Project) -> N
 
 
 def test_command_line_options_of_a_conftest_are_known(project: Project) -> None:
-    _conftest(
+    write_logging(
         project,
         "def pytest_addoption(parser):\n    parser.addoption('--colour')\n\n\n"
         "def pytest_report_header(config):\n    return 'colour ' + config.getoption('--colour')\n",
@@ -238,7 +217,7 @@ def test_command_line_options_of_a_conftest_are_known(project: Project) -> None:
 
 @pytest.mark.parametrize("option", ["--setup-show", "--setup-plan", "--setup-only", "--fixtures-per-test"])
 def test_options_that_show_fixtures_work(project: Project, option: str) -> None:
-    _conftest(project, EACH)
+    write_logging(project, EACH)
     result = project.audit(option)
     assert result.ret == 0
     assert "each" in result.stdout.str()

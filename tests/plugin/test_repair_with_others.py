@@ -26,6 +26,7 @@ from .support import (
     damaged_for_free,
     experiment_of_repair,
     items_of_repair,
+    logged,
     lose_judgment,
     lose_run,
     lose_run_result,
@@ -39,6 +40,7 @@ from .support import (
     snapshot,
     with_outcome,
     without_durations,
+    write_logging,
 )
 
 REPORT = "--scylla-report=report.json"
@@ -53,31 +55,9 @@ def damaged(project: Project) -> Project:
     return project
 
 
-HEAD = """\
-from pathlib import Path
-
-import pytest
-
-from pytest_scylla.repair.request import CannotRegenerate, Regenerated
-
-LOG = Path({path!r})
-
-
-def log(*words):
-    with LOG.open("a") as file:
-        print(*words, file=file)
-
-
-"""
-
-
 def _module(project: Project, text: str, name: str = "conftest.py") -> None:
-    project.write(name, HEAD.format(path=str(project.path / "log.txt")) + text)
-
-
-def _logged(project: Project) -> list[str]:
-    path = project.path / "log.txt"
-    return path.read_text("utf-8").splitlines() if path.exists() else []
+    contract = "from pytest_scylla.repair.request import CannotRegenerate, Regenerated\n\n\n"
+    write_logging(project, contract + text, name)
 
 
 # The fixture scylla_regenerate
@@ -118,7 +98,7 @@ def test_a_conftest_decides_how_files_are_rebuilt(damaged: Project) -> None:
 def test_an_override_can_fall_back_on_the_original(damaged: Project) -> None:
     _module(damaged, FALLS_BACK)
     assert damaged.audit("--repair").ret == 0
-    assert {"run_result.json", "judge/judge_02/judgment.json", "agent/output.txt"} <= {*_logged(damaged)}
+    assert {"run_result.json", "judge/judge_02/judgment.json", "agent/output.txt"} <= {*logged(damaged)}
     assert damaged.audit("--scylla-strict").ret == 0
 
 
@@ -127,7 +107,7 @@ def test_an_override_under_another_name_counts(damaged: Project) -> None:
         damaged, DECLINES.replace("def scylla_", "def another_").replace("fixture", "fixture(name='scylla_regenerate')")
     )
     assert damaged.audit("--repair").ret == 1
-    assert _logged(damaged)
+    assert logged(damaged)
 
 
 def test_an_override_below_rootdir_applies_where_pytest_was_started(damaged: Project) -> None:
@@ -143,7 +123,7 @@ def test_an_override_of_a_directory_of_tests_does_not_reach_the_experiment(damag
     _module(damaged, DECLINES, "tests/conftest.py")
     damaged.write("tests/test_a.py", "def test_one():\n    pass\n")
     assert damaged.audit("--repair", "tests").ret == 0
-    assert _logged(damaged) == []
+    assert logged(damaged) == []
 
 
 def test_the_plugins_own_wins_over_a_module_loaded_by_p(damaged: Project) -> None:
@@ -152,7 +132,7 @@ def test_the_plugins_own_wins_over_a_module_loaded_by_p(damaged: Project) -> Non
         patch.syspath_prepend(damaged.path)
         result = damaged.audit("--repair", "-p", "declining")
     assert result.ret == 0
-    assert _logged(damaged) == []
+    assert logged(damaged) == []
 
 
 def test_a_conftest_wins_over_a_module_loaded_by_p(damaged: Project) -> None:
@@ -162,14 +142,14 @@ def test_a_conftest_wins_over_a_module_loaded_by_p(damaged: Project) -> None:
         patch.syspath_prepend(damaged.path)
         result = damaged.audit("--repair", "-p", "other")
     assert result.ret == 0
-    assert _logged(damaged)
+    assert logged(damaged)
 
 
 def test_an_override_in_an_experiment_is_never_imported(damaged: Project) -> None:
     for place in ("", "T1/", "T1/01/run_01/"):
         _module(damaged, "log('imported')\n\n\n" + DECLINES, f"exp/{place}conftest.py")
     assert damaged.audit("--repair").ret == 0
-    assert _logged(damaged) == []
+    assert logged(damaged) == []
 
 
 LIVES = """\
@@ -185,21 +165,21 @@ def scylla_regenerate(scylla_regenerate):
 def test_an_override_lives_as_long_as_its_scope_says(damaged: Project, scope: str, lives: int) -> None:
     _module(damaged, LIVES.format(scope=scope))
     assert damaged.audit("--repair").ret == 0
-    assert _logged(damaged) == ["begin", "end"] * lives  # five runs have something to repair, each of them once
+    assert logged(damaged) == ["begin", "end"] * lives  # five runs have something to repair, each of them once
 
 
 @pytest.mark.parametrize("scope", ["session", "function"])
 def test_it_is_asked_for_only_where_there_is_something_to_repair(project: Project, scope: str) -> None:
     _module(project, LIVES.format(scope=scope))
     assert project.audit("--repair").ret == 0
-    assert _logged(project) == []
+    assert logged(project) == []
     lose_run_result(project.experiment, "T1/01/run_01")
     assert project.audit("--repair", "-k", "T0").ret == 0
-    assert _logged(project) == []
+    assert logged(project) == []
     assert project.audit().ret == 1
-    assert _logged(project) == []
+    assert logged(project) == []
     assert project.audit("--repair").ret == 0
-    assert _logged(project) == ["begin", "end"]
+    assert logged(project) == ["begin", "end"]
 
 
 def test_it_is_asked_for_by_a_plan_as_well_and_writes_nothing(damaged: Project) -> None:
@@ -207,7 +187,7 @@ def test_it_is_asked_for_by_a_plan_as_well_and_writes_nothing(damaged: Project) 
     before = snapshot(damaged.experiment)
     result = damaged.audit("--repair-plan")
     assert result.ret == 1
-    assert "run_result.json" in _logged(damaged)
+    assert "run_result.json" in logged(damaged)
     assert result.stdout.str().count("\n  would rebuild ") >= 7
     assert snapshot(damaged.experiment) == before
 
@@ -416,7 +396,7 @@ def each(request):
 def test_autouse_fixtures_surround_items_that_are_repaired(damaged: Project) -> None:
     _module(damaged, EACH)
     assert damaged.audit("--repair").ret == 0
-    assert _logged(damaged) == [f"{word} {nodeid}" for nodeid in node_ids() for word in ("before", "after")]
+    assert logged(damaged) == [f"{word} {nodeid}" for nodeid in node_ids() for word in ("before", "after")]
 
 
 def test_an_autouse_fixture_that_fails_leaves_the_repair_to_the_next_item_of_the_run(project: Project) -> None:

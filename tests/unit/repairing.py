@@ -53,6 +53,10 @@ def run_named(experiment: pytest_scylla.Experiment, name: str) -> RunId:
     return run
 
 
+def healthy(root: Path) -> bool:
+    return all(audit.status == "completed" for audit in pytest_scylla.audit(pytest_scylla.load(root)))
+
+
 def repair(root: Path, run: str, how: Regenerate = regenerate) -> RepairOutcome:
     """The free repair of one run."""
     experiment = pytest_scylla.load(root)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import pytest_scylla
-from benchmarks.synthetic import agent_reply, judgment, model_md, response, small, write_experiment
+from benchmarks.synthetic import agent_reply, judgment, model_md, response
 from pytest_scylla import RunAudit
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY
 from pytest_scylla.auditing.run import conclude, examine
@@ -52,18 +52,10 @@ SLOT = SLOTS[1]
 TIMING, JUDGE_TIMING, SLOT_TIMING = "agent/timing.json", "judge/timing.json", f"{SLOT}/timing.json"
 
 
-@pytest.fixture(scope="session")
-def pristine_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A healthy experiment of one run. Shared: not to be written to."""
-    root = tmp_path_factory.mktemp("pristine-run") / "exp"
-    write_experiment(root, small(tiers={"T0": ("00",)}, runs_per_subtest=1))
-    return root
-
-
 @pytest.fixture
-def run(pristine_run: Path, tmp_path: Path) -> Run:
+def run(one_run_experiment: Path, tmp_path: Path) -> Run:
     """A healthy run, to damage."""
-    shutil.copytree(pristine_run, tmp_path / "exp")
+    shutil.copytree(one_run_experiment, tmp_path / "exp")
     return Run(tmp_path / "exp", RUN)
 
 

@@ -20,8 +20,6 @@ from benchmarks.synthetic import (
     consensus,
     judgment,
     response,
-    small,
-    write_experiment,
 )
 from pytest_scylla.repair.transaction import RepairOutcome
 
@@ -56,18 +54,10 @@ PATHS = {"workspace_path", "logs_path", "command_log_path"}
 PLAIN = "I wrote tally.py.\n\nAll of its tests pass.\n"
 
 
-@pytest.fixture(scope="session")
-def pristine_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A healthy experiment of one run. Shared: not to be written to."""
-    root = tmp_path_factory.mktemp("pristine-run") / "exp"
-    write_experiment(root, small(tiers={"T0": ("00",)}, runs_per_subtest=1))
-    return root
-
-
 @pytest.fixture
-def run(pristine_run: Path, tmp_path: Path) -> Run:
+def run(one_run_experiment: Path, tmp_path: Path) -> Run:
     """A healthy run, to damage."""
-    shutil.copytree(pristine_run, tmp_path / "exp")
+    shutil.copytree(one_run_experiment, tmp_path / "exp")
     return Run(tmp_path / "exp", RUN)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 import pytest_scylla
-from benchmarks.synthetic import small, write_experiment
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY, fingerprint
 from pytest_scylla.experiment.keeping import KEEPING, Keeping
 from pytest_scylla.experiment.locks import locked
@@ -30,6 +29,7 @@ from .repairing import (
     Tree,
     actions,
     digest,
+    healthy,
     journal,
     outcomes,
     quarantined,
@@ -45,18 +45,10 @@ DAMAGE = each(lose(RESULT), cut(JUDGMENT, 0.5), cut(RUN_RESULT, 0.5))
 CHANGED = (RESULT, JUDGMENT, RUN_RESULT)
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A healthy experiment of two runs. Shared: not to be written to."""
-    root = tmp_path_factory.mktemp("pristine") / "exp"
-    write_experiment(root, small(tiers={"T1": ("02",)}, side_files=False))
-    return root
-
-
 @pytest.fixture
-def run(pristine: Path, tmp_path: Path) -> Run:
+def run(two_run_experiment: Path, tmp_path: Path) -> Run:
     """A run to damage."""
-    return Run(shutil.copytree(pristine, tmp_path / "exp"), RUN)
+    return Run(shutil.copytree(two_run_experiment, tmp_path / "exp"), RUN)
 
 
 @pytest.fixture
@@ -64,10 +56,6 @@ def damaged(run: Run) -> Run:
     """A run with three files to write."""
     DAMAGE(run)
     return run
-
-
-def healthy(root: Path) -> bool:
-    return all(audit.status == "completed" for audit in pytest_scylla.audit(pytest_scylla.load(root)))
 
 
 def repaired_elsewhere(run: Run, place: Path) -> Tree:

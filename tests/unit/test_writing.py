@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 
 import pytest_scylla
-from benchmarks.synthetic import small, write_experiment
 from pytest_scylla.experiment.keeping import KEEPING, Keeping
 from pytest_scylla.experiment.records import open_experiment
 from pytest_scylla.experiment.writing import CannotWrite, append, directory, naming, write_new
@@ -29,6 +28,7 @@ from .repairing import (
     actions,
     count_calls,
     digest,
+    healthy,
     journal,
     outcomes,
     quarantined,
@@ -44,18 +44,10 @@ DAMAGE = each(lose(RESULT), cut(JUDGMENT, 0.5), cut(RUN_RESULT, 0.5))
 CHANGED = {RESULT, JUDGMENT, RUN_RESULT}
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A healthy experiment of two runs. Shared: not to be written to."""
-    root = tmp_path_factory.mktemp("pristine") / "exp"
-    write_experiment(root, small(tiers={"T1": ("02",)}, side_files=False))
-    return root
-
-
 @pytest.fixture
-def run(pristine: Path, tmp_path: Path) -> Run:
+def run(two_run_experiment: Path, tmp_path: Path) -> Run:
     """A run to damage."""
-    return Run(shutil.copytree(pristine, tmp_path / "exp"), RUN)
+    return Run(shutil.copytree(two_run_experiment, tmp_path / "exp"), RUN)
 
 
 @pytest.fixture
@@ -63,10 +55,6 @@ def damaged(run: Run) -> Run:
     """A run with three files to write."""
     DAMAGE(run)
     return run
-
-
-def healthy(root: Path) -> bool:
-    return all(audit.status == "completed" for audit in pytest_scylla.audit(pytest_scylla.load(root)))
 
 
 # --------------------------------------------------------------------------------------------------- a file is replaced
@@ -398,10 +386,13 @@ def precious(tmp_path: Path) -> Path:
 
 
 def puts(kind: str, target: Path) -> Callable[[Path], object]:
-    """Something that makes an object of a kind at a path; links lead to ``target``."""
+    """Something that makes an object of a kind at a path; links lead to ``target``, or to the file in it."""
     kinds: dict[str, Callable[[Path], object]] = {
         "link to a directory": lambda path: path.symlink_to(target),
+        "link to a file": lambda path: path.symlink_to(target / "file.txt"),
         "link to nothing": lambda path: path.symlink_to(target / "nothing"),
+        "hard link": lambda path: os.link(target / "file.txt", path),
+        "directory": os.mkdir,
         "link to itself": lambda path: path.symlink_to(path.name),
         "file": lambda path: path.write_text("a file\n"),
         "fifo": os.mkfifo,
@@ -451,14 +442,7 @@ def test_a_journal_that_is_no_file_of_its_own_is_refused_by_name(damaged: Run, k
     place = damaged.root / KEEPING / "journal" / journal_name()
     place.parent.mkdir(parents=True)
     outside = precious(tmp_path)
-    if kind == "directory":
-        place.mkdir()
-    elif kind == "hard link":
-        os.link(outside / "file.txt", place)
-    elif kind == "link to a file":
-        place.symlink_to(outside / "file.txt")
-    else:
-        puts(kind, outside)(place)
+    puts(kind, outside)(place)
     refused(damaged, outside, f"{KEEPING}/journal/{journal_name()}")
 
 
@@ -470,12 +454,7 @@ def test_what_lies_in_the_way_of_a_staged_file_is_removed_and_never_written_thro
     place = damaged.root / KEEPING / "staging" / name
     place.parent.mkdir(parents=True)
     outside = precious(tmp_path)
-    if kind == "hard link":
-        os.link(outside / "file.txt", place)
-    elif kind == "link to a file":
-        place.symlink_to(outside / "file.txt")
-    else:
-        puts(kind, outside)(place)
+    puts(kind, outside)(place)
     content = {path: entry.content for path, entry in tree(outside, but=None).items()}
     assert set(outcomes(repair(damaged.root, RUN)).values()) == {"done"}
     assert {path: entry.content for path, entry in tree(outside, but=None).items()} == content
@@ -506,14 +485,7 @@ def test_a_lock_that_is_no_file_of_its_own_is_refused_by_name(
     outside = precious(tmp_path)
     if shared:
         mount(monkeypatch, SHARED)
-    if kind == "directory":
-        place.mkdir()
-    elif kind == "hard link":
-        os.link(outside / "file.txt", place)
-    elif kind == "link to a file":
-        place.symlink_to(outside / "file.txt")
-    else:
-        puts(kind, outside)(place)
+    puts(kind, outside)(place)
     refused(damaged, outside, f"{KEEPING}/locks/T1-02-run_01.lock")
 
 
