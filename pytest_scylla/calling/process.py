@@ -1,0 +1,199 @@
+"""Running one command to its end, whatever it does, and whatever happens to this process meanwhile.
+
+Between this process and the command stands a guard, a process that kills the command with all its descendants when it
+takes too long or prints too much, when it ends and leaves any behind, and when this process gives up or dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import IO, Literal
+
+from ..experiment.wording import printable
+from . import guard
+
+MAX_OUTPUT = 16 * 1024 * 1024
+
+Ended = Literal["exited", "timed-out", "too-much-output", "not-started"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended, and what it printed.
+
+    ``exit_code`` is ``None`` unless it ``ended`` as "exited": by itself, or by somebody else's signal, whose number it
+    then is, negative. ``stdout`` and ``stderr`` are as much as was kept. ``reason`` says in one printable line why a
+    command was not started, such as ``claude: No such file or directory``, and is empty otherwise.
+    """
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+    seconds: float
+    ended: Ended
+    reason: str = ""
+
+
+def run_command(
+    argv: Sequence[str],
+    stdin: bytes,
+    *,
+    environment: Mapping[str, str],
+    timeout: float,
+    max_output: int = MAX_OUTPUT,
+) -> Finished:
+    """Run a command in an empty directory of its own; afterwards nothing is left of that, and no process.
+
+    A bare name is looked up in the absolute directories of this process's PATH; a path with a slash in it is relative
+    to this process's directory. The command has no terminal, no open file but its standard ones, and of the environment
+    what ``environment`` holds. It is killed after ``timeout`` seconds, and once it printed more than ``max_output``
+    bytes to its standard output, or to its standard error; nor can any file that it writes become larger than that. An
+    exception that is raised here while it runs goes on when everything is killed.
+
+    :raises IndexError: ``argv`` is empty.
+    """
+    started = time.monotonic()
+    name = argv[0]
+    with ExitStack() as opened:
+        try:
+            directory = os.path.join(tempfile.gettempdir(), f"scylla-{secrets.token_hex(8)}")
+            command = (_executable(name), *argv[1:])
+            order = _order(timeout, max_output, directory, command, environment)
+            # These first: where this process has no standard files, they take their numbers, which no other may have.
+            files = [opened.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+            files[0].write(stdin)
+            files[0].seek(0)
+            notes = opened.enter_context(tempfile.TemporaryFile())
+            notes.write(order)
+            notes.flush()
+            process = opened.enter_context(_guarded(files, notes, len(order), directory))
+        except (OSError, ValueError) as error:
+            told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            return Finished(None, b"", b"", time.monotonic() - started, "not-started", printable(f"{name}: {told}"))
+        status = process.wait()
+        ended, exit_code, reason = _ending(name, _told(notes, len(order)), status)
+        stdout, stderr = (_kept(file, max_output) for file in files[1:])
+    return Finished(exit_code, stdout, stderr, time.monotonic() - started, ended, reason)
+
+
+def _executable(name: str) -> str:
+    """Where the command of this name is, as an absolute path.
+
+    :raises OSError: a bare name is not found.
+    """
+    if os.path.isabs(name):
+        return name
+    if os.sep in name:
+        return os.path.join(os.getcwd(), name)
+    places = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = shutil.which(name, path=os.pathsep.join(filter(os.path.isabs, places)))
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    return found
+
+
+def _order(
+    timeout: float, max_output: int, directory: str, command: Sequence[str], environment: Mapping[str, str]
+) -> bytes:
+    """What the guard is to do, in its own words.
+
+    :raises ValueError: no process can be given such arguments, or such an environment.
+    """
+    if not all(variable and "=" not in variable for variable in environment):
+        raise ValueError("a variable of the environment has a name that none can have")
+    variables = (f"{variable}={value}" for variable, value in environment.items())
+    limits = (str(os.getpid()), str(float(timeout)), str(max_output), directory)
+    fields = [os.fsencode(field) for field in (*limits, command[0], str(len(command)), *command, *variables)]
+    if any(b"\0" in field for field in fields):
+        raise ValueError("an argument, or a variable of the environment, holds a NUL byte")
+    return b"\0".join(fields)
+
+
+@contextmanager
+def _guarded(
+    files: Sequence[IO[bytes]], notes: IO[bytes], written: int, directory: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a guard, whose order is what was ``written`` to ``notes``; leaving the block ends it.
+
+    :raises OSError: it cannot be started.
+    """
+    theirs, alive = os.pipe()
+    process = None
+    try:
+        given, stdout, stderr = files
+        try:
+            process = subprocess.Popen(  # noqa: S603  # our own script
+                [sys.executable, "-I", "-S", guard.__file__, str(theirs), str(notes.fileno())],
+                stdin=given,
+                stdout=stdout,
+                stderr=stderr,
+                pass_fds=(theirs, notes.fileno()),
+                cwd="/",
+                start_new_session=True,
+            )
+        finally:
+            os.close(theirs)
+        yield process
+    finally:
+        os.close(alive)
+        if process is not None:
+            _outlast(process)
+            if process.returncode:
+                _clear_after(_told(notes, written), directory)
+
+
+def _outlast(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a guard that is at its end. It is not left for an interruption: it takes no longer than it must."""
+    while True:
+        try:
+            process.wait()
+        except KeyboardInterrupt:
+            continue
+        return
+
+
+def _clear_after(told: Mapping[str, bytes], directory: str) -> None:
+    """Do what a killed guard could no longer do."""
+    if "command" in told:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(int(told["command"]), signal.SIGKILL)
+    guard.remove_tree(directory)
+
+
+def _told(notes: IO[bytes], written: int) -> dict[str, bytes]:
+    """What a guard noted behind its order: words, each with the text that belongs to it."""
+    fd = notes.fileno()
+    told = os.pread(fd, os.fstat(fd).st_size - written, written)
+    pairs = (note.partition(b" ") for note in told.split(b"\0"))
+    return {word.decode("ascii"): text for word, _, text in pairs}
+
+
+def _ending(name: str, told: Mapping[str, bytes], status: int) -> tuple[Ended, int | None, str]:
+    """How a command ended, its exit code and the reason, by what its guard noted and by the guard's exit status."""
+    if "exited" in told:
+        return "exited", int(told["exited"]), ""
+    if "timed-out" in told:
+        return "timed-out", None, ""
+    if "too-much-output" in told:
+        return "too-much-output", None, ""
+    if "not-started" in told:
+        return "not-started", None, printable(os.fsdecode(told["not-started"]))
+    if "command" in told:  # somebody killed the guard, and the command with it
+        return "exited", status if status < 0 else -signal.SIGKILL, ""
+    return "not-started", None, printable(f"{name}: the process that was to guard it ended with {status}")
+
+
+def _kept(file: IO[bytes], most: int) -> bytes:
+    file.seek(0)
+    return file.read(most)
