@@ -4,6 +4,9 @@
 - ``staging/``: files on their way to their place.
 - ``quarantine/``: what was replaced, each file under the hash of its content.
 - ``journal/``: what was done, a file a process.
+- ``attempts/``: what came of asking a judge, a directory a slot.
+- ``pauses/``: which calls wait for a limit to end, a file a command and model.
+- ``budget/``: what the calls of a session cost, a file a session.
 
 It is input like everything else in an experiment: nothing in it is followed if it is a link, or believed unchecked.
 """
@@ -71,9 +74,18 @@ class Keeping:
         with naming(f"{KEEPING}/{name}"):
             return self._opened.enter_context(directory(self._own, name))
 
-    def lock_path(self, run: RunId) -> Path:
-        """The file by which a process locks ``run``."""
-        return self._root / KEEPING / "locks" / f"{_flat(str(run))}.lock"
+    def folder(self, name: str) -> Folder:
+        """The directory ``name`` of ``.scylla/``, made when it is first asked for, and closed with the rest.
+
+        :raises CannotWrite: it cannot be made, or opened.
+        """
+        if name not in self._folders:
+            self._folders[name] = self._make(name)
+        return self._folders[name]
+
+    def lock_path(self, of: RunId | str) -> Path:
+        """The file by which a process locks a run, or what else has a name unlike a run's, such as "pauses"."""
+        return self._root / KEEPING / "locks" / f"{_flat(str(of))}.lock"
 
     def stage(self, file: str, data: bytes, like: os.stat_result | None = None) -> None:
         """Write what is to become ``file``, so that only a renaming is left. Under the lock of the file's run.
@@ -138,7 +150,7 @@ class Keeping:
 
         :raises CannotWrite: it cannot be written.
         """
-        name = f"{_host()}-{os.getpid()}.jsonl"
+        name = f"{host_name()}-{os.getpid()}.jsonl"
         with naming(f"{KEEPING}/journal/{name}"):
             append(self._folders["journal"], name, lines)
 
@@ -147,5 +159,6 @@ def _flat(file: str) -> str:
     return file.replace("/", "-")
 
 
-def _host() -> str:
+def host_name() -> str:
+    """This host, as what is kept names it."""
     return re.sub(r"[^A-Za-z0-9.-]", "_", platform.node())[:64] or "host"

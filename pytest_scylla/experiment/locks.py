@@ -29,16 +29,22 @@ _NO_FLOCK = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
+class Held(Exception):
+    """Another process has the lock."""
+
+
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock ``path``, waiting for as long as another process does.
 
+    :param wait: otherwise do not wait.
     :raises OSError: it cannot be made.
+    :raises Held: another process has it, and this one was not to wait.
     """
-    lock = None if _lies_on_a_shared_one(path.parent) else _flocked(path)
+    lock = None if _lies_on_a_shared_one(path.parent) else _flocked(path, wait=wait)
     if lock is None:
         # Under a name of its own: to a lease, the empty file that flock leaves behind is held for ever.
-        lock = _leased(path.with_suffix(".lease"))
+        lock = _leased(path.with_suffix(".lease"), wait=wait)
     try:
         yield
     finally:
@@ -51,14 +57,16 @@ def _lies_on_a_shared_one(directory: Path) -> bool:
     return is_shared(file_system_of(Path(os.path.realpath(directory)), _mounts()))
 
 
-def _flocked(path: Path) -> BaseFileLock | None:
+def _flocked(path: Path, *, wait: bool) -> BaseFileLock | None:
     """Lock by the kernel; ``None`` where it cannot."""
     import filelock  # 28 ms, which only a session that repairs something pays
 
     _refuse_another(path)
     lock = filelock.FileLock(path, fallback_to_soft=False)
     try:
-        lock.acquire()
+        lock.acquire(blocking=wait)
+    except filelock.Timeout:
+        raise Held(path) from None
     except OSError as error:
         if error.errno in _NO_FLOCK:
             return None
@@ -66,7 +74,7 @@ def _flocked(path: Path) -> BaseFileLock | None:
     return lock
 
 
-def _leased(path: Path) -> BaseFileLock:
+def _leased(path: Path, *, wait: bool) -> BaseFileLock:
     import filelock
 
     _refuse_another(path)
@@ -74,8 +82,10 @@ def _leased(path: Path) -> BaseFileLock:
     while not lock.is_locked:
         unsigned = _unsigned(path)
         try:
-            lock.acquire(timeout=_PATIENCE)
+            lock.acquire(timeout=_PATIENCE if wait else 0)
         except filelock.Timeout:
+            if not wait:
+                raise Held(path) from None
             # Whoever was killed between making its lease and signing it left an empty one, which filelock never breaks.
             if unsigned is not None and unsigned == _unsigned(path):
                 with suppress(FileNotFoundError):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from .layout import CHECKPOINT
+from .processes import is_at_work
 from .records import Folder, open_experiment
 from .strict_json import Json, MalformedJSON, parse_object
 from .timestamps import moment
@@ -36,7 +36,7 @@ def live_runner(root: Path, now: datetime | None = None) -> str | None:
     if status not in _AT_WORK:
         return None
     told = f"checkpoint.json says {describe(status)}"
-    if type(pid) is int and _is_alive(pid):
+    if type(pid) is int and is_at_work(pid):
         return f"{told}, and its process {pid} is alive on this host"
     updates = filter(None, (moment(checkpoint.get(key)) for key in ("last_updated_at", "last_heartbeat")))
     updated = max(updates, default=None)
@@ -52,14 +52,3 @@ def _read(folder: Folder) -> dict[str, Json]:
     except MalformedJSON:
         return {}
 
-
-def _is_alive(pid: int) -> bool:
-    if pid <= 0:  # a group of processes to the kernel, and no runner
-        return False
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
