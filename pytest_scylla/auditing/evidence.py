@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import Any, Literal
 
+from ..experiment.attempts import Attempt, attempts_of
 from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
 from ..experiment.layout import JUDGE, RunId, SlotId
@@ -48,10 +49,15 @@ _PROMPTS = frozenset({"prompt.md", "task_prompt.md", "judge_prompt.md", "workspa
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What an audit may be told: how large a file it reads, and whether a fallback judgment counts as complete."""
+    """What an audit may be told.
+
+    ``max_file_size`` is how large a file it reads, in bytes; ``fallback`` whether a fallback judgment counts as
+    complete; ``attempts`` how often a judge is asked in vain before a slot is left alone.
+    """
 
     max_file_size: int = MAX_FILE_SIZE
     fallback: Literal["warn", "fail"] = "warn"
+    attempts: int = 3
 
 
 DEFAULT_POLICY = Policy()
@@ -59,7 +65,10 @@ DEFAULT_POLICY = Policy()
 
 @dataclass(frozen=True, slots=True)
 class SlotEvidence:
-    """What lies in a judge slot. ``folder`` is "sound" if ``judge_NN/`` is a directory that could be opened."""
+    """What lies in a judge slot. ``folder`` is "sound" if ``judge_NN/`` is a directory that could be opened.
+
+    ``attempts`` at its judging are read only where it lacks a judgment that counts.
+    """
 
     slot: SlotId
     model: str
@@ -69,6 +78,7 @@ class SlotEvidence:
     response: Blob
     stdout: Blob
     model_file: Blob
+    attempts: tuple[Attempt, ...] = ()
 
     @property
     def named_model(self) -> str | None:
@@ -88,6 +98,15 @@ class SlotEvidence:
         if self.judgment.state == "invalid":
             data = parse_object(self.judgment.raw)  # which was possible when it was read, or it would be malformed
         return data.get("is_valid", True) is not True
+
+    @property
+    def fallback(self) -> bool:
+        """Whether the judgment is said to be a heuristic's."""
+        return self.judgment.data.get("fallback") is True or self.timing.data.get("fallback") is True
+
+    def lacks_judgment(self, policy: Policy) -> bool:
+        """Whether no judgment is there that counts."""
+        return not self.judgment.sound or self.disowned or (self.fallback and policy.fallback == "fail")
 
     def files(self) -> Iterator[Blob | Record]:
         """Everything that was read."""
@@ -151,7 +170,7 @@ class RunEvidence:
                 changes[head] = Blob(f"{self.folder.file}/{head}", "sound")
             return replace(self, **changes)
         slots = [slot.with_file(base, data) if f"judge/{slot.slot.name}" == head else slot for slot in self.slots]
-        return replace(self, slots=tuple(slots))
+        return replace(self, judge=Blob(self.judge.file, "sound"), slots=tuple(slots))
 
 
 def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
@@ -170,7 +189,7 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
             if not held:
                 return _read(experiment, run, Blob(found[0][0].file, "absent"), None, (), policy)
             (blob, folder), others = held[0], tuple(other.file for other, _ in held[1:])
-            return _read(experiment, run, blob, folder, others, policy)
+            return _with_attempts(root, _read(experiment, run, blob, folder, others, policy), policy)
         finally:
             for _, opened in found:
                 if opened is not None:
@@ -250,6 +269,16 @@ def _read(
         for part in (agent, judge):
             if part is not None:
                 part.close()
+
+
+def _with_attempts(root: Folder, run: RunEvidence, policy: Policy) -> RunEvidence:
+    if run.judge_prompt.state != "sound" or not any(slot.lacks_judgment(policy) for slot in run.slots):
+        return run  # no attempt counts without the prompt that it was made with
+    slots = (
+        replace(slot, attempts=attempts_of(root, slot.slot)) if slot.lacks_judgment(policy) else slot
+        for slot in run.slots
+    )
+    return replace(run, slots=tuple(slots))
 
 
 def _open_part(folder: Folder | None, place: Blob, name: str) -> tuple[Blob, Folder | None]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
+from ..experiment.attempts import attempts_folder, relevant
 from ..experiment.layout import SlotId
 from ..experiment.records import Record
 from ..experiment.strict_json import Json
 from ..experiment.timestamps import moment
-from ..experiment.wording import describe
+from ..experiment.wording import describe, printable
 from .consensus import agree
 from .evidence import Policy, RunEvidence, SlotEvidence
 from .findings import Finding, SlotStatus, finding, problem_finding
 from .verdicts import Verdict, verdicts_in
+
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +73,30 @@ def audit_slot(evidence: SlotEvidence, run: RunEvidence, policy: Policy) -> Slot
     def result(status: SlotStatus, *findings: Finding) -> SlotAudit:
         return SlotAudit(evidence.slot, evidence.model, status, findings)
 
+    def lacking(status: SlotStatus, *findings: Finding) -> SlotAudit:
+        return result(status, *_with_attempts(findings, evidence, run, policy))
+
     folder, judgment = evidence.folder, evidence.judgment
     if folder.state == "absent":
-        return result("missing", finding("judge-slot-missing", folder.file, "expected a directory, found none"))
+        return lacking("missing", finding("judge-slot-missing", folder.file, "expected a directory, found none"))
     if folder.state == "malformed":
-        return result("failed", finding("judge-slot-malformed", folder.file, folder.reason))
+        return lacking("failed", finding("judge-slot-malformed", folder.file, folder.reason))
     for place, reason in ((folder, folder.reason), (judgment, _first_message(judgment))):
         if place.state == "unsafe":
             return result("unsafe", finding("unsafe-object", place.file, reason))
-    fallback = judgment.data.get("fallback") is True or evidence.timing.data.get("fallback") is True
-    if faults := _judgment_faults(evidence, fallback, policy):
-        return result("failed", *faults)
-    given = [] if fallback else verdicts_of(evidence)
+    if faults := _judgment_faults(evidence, policy):
+        return lacking("failed", *faults)
+    given = [] if evidence.fallback else verdicts_of(evidence)
     if contradictions := _contradictions(evidence, run, given):
         return result("conflict", *contradictions)
     return SlotAudit(
         evidence.slot,
         evidence.model,
         "complete",
-        tuple(_warnings(evidence, run, given, fallback)),
+        tuple(_warnings(evidence, run, given)),
         score=float(judgment.data["score"]),
         passed=judgment.data["passed"],
-        fallback=fallback,
+        fallback=evidence.fallback,
         judgment=judgment.data,
     )
 
@@ -113,7 +119,25 @@ def _first_message(record: Record) -> str:
     return record.problems[0].message if record.problems else ""
 
 
-def _judgment_faults(evidence: SlotEvidence, fallback: bool, policy: Policy) -> list[Finding]:
+def _with_attempts(
+    findings: tuple[Finding, ...], evidence: SlotEvidence, run: RunEvidence, policy: Policy
+) -> tuple[Finding, ...]:
+    """What is wrong with a slot that needs judging, and how often its judge was asked for that in vain."""
+    prompt = sha256(run.judge_prompt.data).hexdigest() if evidence.attempts else ""
+    asked = [attempt for attempt in relevant(evidence.attempts, evidence.model, prompt) if attempt.counts]
+    if not asked:
+        return findings
+    reason = printable(asked[-1].reason or "", _LONGEST_REASON)
+    if len(asked) < policy.attempts:
+        times = "once" if len(asked) == 1 else f"{len(asked)} times"
+        first, *others = findings
+        return replace(first, message=f"{first.message}; asked {times}: {reason}"), *others
+    limit = f"{policy.attempts} attempt{'s' * (policy.attempts != 1)}"
+    message = f"expected a verdict within {limit}, found none; the last: {reason}"
+    return *findings, finding("exhausted", attempts_folder(evidence.slot), message)
+
+
+def _judgment_faults(evidence: SlotEvidence, policy: Policy) -> list[Finding]:
     judgment = evidence.judgment
     if judgment.state == "absent":
         message = "expected a judgment, found none"
@@ -135,7 +159,7 @@ def _judgment_faults(evidence: SlotEvidence, fallback: bool, policy: Policy) -> 
         ]
     if judgment.data.get("is_valid", True) is not True:
         return [finding("judgment-not-valid", judgment.file, "expected true, found false", "/is_valid")]
-    if fallback and policy.fallback == "fail":
+    if evidence.fallback and policy.fallback == "fail":
         return [finding("fallback-refused", judgment.file, "expected a judge's verdict, found a fallback")]
     return []
 
@@ -174,9 +198,9 @@ def _contradictions(evidence: SlotEvidence, run: RunEvidence, given: list[Verdic
     return found
 
 
-def _warnings(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict], fallback: bool) -> list[Finding]:
+def _warnings(evidence: SlotEvidence, run: RunEvidence, given: list[Verdict]) -> list[Finding]:
     judgment, found = evidence.judgment, []
-    if fallback:
+    if evidence.fallback:
         reason = judgment.data.get("fallback_reason")
         message = "expected a judge's verdict, found a fallback"
         found.append(finding("fallback", judgment.file, f"{message} ({describe(reason)})" if reason else message))

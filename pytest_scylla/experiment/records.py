@@ -176,9 +176,12 @@ class Folder:
         except OSError as error:
             return _refused(file, error)
         try:
-            data = os.read(fd, status.st_size)
-            while len(data) < status.st_size and (more := os.read(fd, status.st_size - len(data))):
-                data += more
+            data = os.read(fd, status.st_size + 1)
+            if len(data) != status.st_size:  # another file has its place since, or it came in part
+                while len(data) <= max_size and (more := os.read(fd, max_size + 1 - len(data))):
+                    data += more
+                if len(data) > max_size:
+                    return Blob(file, "unsafe", reason=f"expected at most {max_size} bytes, found more")
             return Blob(file, "sound", data)
         except OSError as error:
             return _refused(file, error)
