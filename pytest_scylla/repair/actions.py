@@ -21,7 +21,7 @@ class Action:
 
     ``what`` is its object, such as ``run_result.json``; ``files`` were written, ``solved`` are the codes of the
     findings that went away; ``sources`` are the files that it came from. ``reason`` says why it failed or was refused.
-    ``cost_usd`` is ``None`` where it is not known.
+    ``calls`` are those of a judge or an agent; ``cost_usd`` and ``seconds`` are ``None`` where they are not known.
     """
 
     level: Level
@@ -33,7 +33,7 @@ class Action:
     reason: str | None = None
     calls: int = 0
     cost_usd: float | None = 0
-    seconds: float = 0.0
+    seconds: float | None = 0.0
 
     def as_data(self) -> dict[str, Any]:
         """The action as plain data, under the names of the report."""

@@ -7,8 +7,9 @@ would not make its findings go away is never written.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from ..auditing.evidence import RunEvidence
@@ -18,6 +19,7 @@ from ..auditing.status import Case
 from ..experiment.expected import Experiment
 from ..experiment.layout import CONFIG
 from ..experiment.wording import printable
+from .actions import Level
 from .request import CannotRegenerate, LacksJudgment, Regenerate, Regenerated, RegenerateRequest
 
 Admits = Callable[[str], bool]
@@ -69,7 +71,8 @@ class Step:
     """One file to write.
 
     ``item`` is whose it is ("run", or "judge_01"); ``name`` is relative to the run, ``file`` to the experiment;
-    ``solves`` are the codes of the findings that go away with it.
+    ``solves`` are the codes of the findings that go away with it. ``level`` says where its content comes from: other
+    files, or a judge.
     """
 
     item: str
@@ -78,6 +81,7 @@ class Step:
     data: bytes
     sources: tuple[Source, ...]
     solves: tuple[str, ...]
+    level: Level = "regenerate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +97,12 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a free repair of a run does. ``audit`` is the run's audit once it is done."""
+    """What a repair of a run writes. ``case`` is what the run then holds, and ``audit`` what an audit makes of it."""
 
     steps: tuple[Step, ...]
     refusals: tuple[Refusal, ...]
     audit: RunAudit
+    case: Case | None = field(repr=False)
 
     @property
     def items(self) -> set[str]:
@@ -105,17 +110,37 @@ class Plan:
         return {step.item for step in self.steps} | {refusal.item for refusal in self.refusals}
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """New files of a judge slot that come from elsewhere, in the order in which to write them, by their names in it.
+
+    ``sources`` are files that they come from, ``level`` is what it took to get them.
+    """
+
+    slot: str
+    files: Mapping[str, bytes]
+    level: Level
+    sources: tuple[str, ...] = ()
+
+
 def make_plan(
-    experiment: Experiment, case: Case, audit: RunAudit, regenerate: Regenerate, admits: Admits = lambda item: True
+    experiment: Experiment,
+    case: Case,
+    audit: RunAudit,
+    regenerate: Regenerate,
+    admits: Admits = lambda item: True,
+    given: Given | None = None,
 ) -> Plan:
-    """Plan the free repair of a run that was read as ``case`` and audited as ``audit``.
+    """Plan the repair of a run that was read as ``case`` and audited as ``audit``, by what survives and is ``given``.
 
     Beside what ``admits`` lets it act on, consensus and run_result.json are kept current where a slot changes.
     """
-    findings = (*audit.findings, *(found for slot in audit.slots for found in slot.findings))
-    if not any(found.code in REBUILDABLE for found in findings):
-        return Plan((), (), audit)
     draft = _Draft(experiment, regenerate, case, audit)
+    if given is not None:
+        draft.take(given)
+    findings = (*draft.audit.findings, *(found for slot in draft.audit.slots for found in slot.findings))
+    if not draft.steps and not any(found.code in REBUILDABLE for found in findings):
+        return Plan((), (), audit, case)
     for _ in range(_MOST_PASSES):
         accepted = draft.accepted
         for name in _files(audit):
@@ -124,7 +149,7 @@ def make_plan(
                 draft.consider(name, follows=follows)
         if draft.accepted == accepted:
             break
-    return Plan(tuple(draft.steps.values()), tuple(draft.refusals.values()), draft.audit)
+    return Plan(tuple(draft.steps.values()), tuple(draft.refusals.values()), draft.audit, draft.case)
 
 
 class _Contradicts(CannotRegenerate):
@@ -144,6 +169,30 @@ class _Draft:
         self.accepted = 0
         self.slot_changed = False
         self._settled: set[str] = set()
+
+    def take(self, given: Given) -> None:
+        """Take files for what the run holds that are not rebuilt from it."""
+        solved = tuple(
+            sorted(
+                {
+                    fault.code
+                    for slot in self.audit.slots
+                    for fault in slot.findings
+                    if slot.slot.name == given.slot and fault.severity == "error"
+                }
+            )
+        )
+        sources = _hashed(self._experiment, self.case.evidence, given.sources)
+        folder = f"judge/{given.slot}"
+        for base, data in given.files.items():
+            name = f"{folder}/{base}"
+            file = f"{self.case.evidence.folder.file}/{name}"
+            solves = solved if base == "judgment.json" else ()
+            self.steps[name] = Step(given.slot, name, file, data, sources, solves, given.level)
+            with suppress(KeyError):  # no verdict rests on a slot's standard error
+                self.case = self.case.with_file(name, data)
+        self.audit = conclude(self.case)
+        self.slot_changed = True
 
     def consider(self, name: str, *, follows: bool) -> None:
         """Rebuild the file ``name`` if anything is wrong with it that this solves.

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 
+from ..auditing.evidence import SlotEvidence
 from ..auditing.findings import RunStatus, SlotStatus
 from ..auditing.run import RunAudit
 from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
+from ..experiment.attempts import relevant
+from ..experiment.records import Blob
 from .actions import Level
 from .plan import Plan
 
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """What would make an item sound. ``level`` is ``None`` where no repair may act; ``cost`` is in people's words."""
+    """What would make an item sound.
+
+    ``level`` is ``None`` where no repair may act; ``cost`` is in people's words; ``calls`` are those of judges.
+    """
 
     level: Level | None
     cost: str
     action: str
+    calls: int = 0
 
     def __str__(self) -> str:
         return f"{self.cost} ({self.action})" if self.cost else self.action
@@ -53,8 +61,9 @@ def remedies(case: Case, audit: RunAudit, plan: Plan) -> dict[str, Remedy]:
         slot.slot.name: _for_slot(case, slot, planned)
         for slot, planned in zip(audit.slots, plan.audit.slots, strict=True)
     }
-    calls = sum(remedy.level == "judges" for remedy in found.values())
-    return {**found, "run": _for_run(audit, plan, calls)}
+    calls = sum(remedy.calls for remedy in found.values())
+    asked = any(remedy.level == "judges" for remedy in found.values())
+    return {**found, "run": _for_run(audit, plan, asked, calls)}
 
 
 def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:
@@ -64,10 +73,20 @@ def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:
         return Remedy("regenerate", "free", "rebuild judgment.json from the judge's reply")
     if not case.evidence.judge_prompt.data.strip():
         return Remedy(None, "", "none: judge_prompt.md is lost, so nobody can ask the judge again (evidence-gone)")
-    return Remedy("judges", "1 judge call", f"ask {slot.slot.name}'s model again")
+    if any(found.code == "exhausted" for found in slot.findings):
+        return Remedy("judges", "", "none: it was asked as often as allowed; --repair-retry asks again")
+    if has_kept_answer(case.evidence.slots[slot.slot.number - 1], case.evidence.judge_prompt):
+        return Remedy("judges", "free", "store the answer that the judge gave before")
+    return Remedy("judges", "1 judge call", f"ask {slot.slot.name}'s model again", calls=1)
 
 
-def _for_run(audit: RunAudit, plan: Plan, calls: int) -> Remedy:
+def has_kept_answer(slot: SlotEvidence, prompt: Blob) -> bool:
+    """Whether the judge gave an answer before that may be stored, from an attempt with this prompt."""
+    known = relevant(slot.attempts, slot.model, sha256(prompt.data).hexdigest())
+    return not slot.disowned and any(not attempt.counts for attempt in known)
+
+
+def _for_run(audit: RunAudit, plan: Plan, asked: bool, calls: int) -> Remedy:
     if audit.status != "results":
         return _FOR_RUNS[audit.status]
     if plan.audit.status == "completed":
@@ -77,7 +96,7 @@ def _for_run(audit: RunAudit, plan: Plan, calls: int) -> Remedy:
             return Remedy(None, "", f"none: {refusal.name} cannot be rebuilt, for {refusal.reason}")
     if any(slot.status in ("unsafe", "conflict") for slot in audit.slots):
         return Remedy(None, "", "none until the judge slots in conflict, or unsafe, are put right")
-    if not calls:
+    if not asked:
         return Remedy(None, "", "none: judgments are lacking, and judge_prompt.md is lost (evidence-gone)")
-    plural = "s" * (calls != 1)
-    return Remedy("judges", f"{calls} judge call{plural}", "judge its slots, then rebuild what follows from them")
+    cost = f"{calls} judge call{'s' * (calls != 1)}" if calls else "free"
+    return Remedy("judges", cost, "judge its slots, then rebuild what follows from them")

@@ -6,7 +6,7 @@ A conftest.py may override the fixture ``scylla_regenerate`` with anything that 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,10 +63,8 @@ class RegenerateRequest:
         raise LookupError(self.name)
 
     def record(self, record: dict[str, Any], *sources: str) -> Regenerated:
-        """Write a record as the run's others are written: indented, ASCII, with or without a final newline."""
-        others = [file.raw for file in self.evidence.files() if isinstance(file, Record) and file.sound]
-        ending = "\n" if 2 * sum(raw.endswith(b"\n") for raw in others) > len(others) else ""
-        return Regenerated((json.dumps(record, indent=2) + ending).encode(), tuple(dict.fromkeys(sources)))
+        """Write a record as the run's others are written."""
+        return Regenerated(written_like(self.evidence)(record), tuple(dict.fromkeys(sources)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,13 @@ class Regenerate(Protocol):
 
         :raises CannotRegenerate: what survives does not give it back.
         """
+
+
+def written_like(run: RunEvidence) -> Callable[[dict[str, Json]], bytes]:
+    """How to write a record as most of a run's others are: indented, ASCII, with or without a final newline."""
+    others = [file.raw for file in run.files() if isinstance(file, Record) and file.sound]
+    ending = "\n" if 2 * sum(raw.endswith(b"\n") for raw in others) > len(others) else ""
+    return lambda record: (json.dumps(record, indent=2) + ending).encode()
 
 
 def with_unknown_keys(record: dict[str, Json], old: Record) -> dict[str, Json]:

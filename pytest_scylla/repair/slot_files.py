@@ -52,22 +52,30 @@ def judgment(request: RegenerateRequest) -> Regenerated:
     first, *others = slot.replies
     if others and verdict.record not in [given.record for given in verdicts_in(first.text)]:
         (first,) = others
-    sources, grade = [first.file], grade_of(verdict.score)
+    record, sources = judgment_record(verdict), [first.file]
     listed = listed_verdict(run, slot.slot)
     if listed is not None and _is_listed(verdict, listed[1]):
-        grade = listed[1]["grade"]
+        record["grade"] = listed[1]["grade"]
         sources.append(run.run_result.file)
+    return request.record(record, *sources)
+
+
+def judgment_record(verdict: Verdict) -> dict[str, Json]:
+    """The judgment.json of a verdict with a reasoning: as the judge gave it, but for the grade, which is its score's.
+
+    Criteria of a shape that no judgment may have are left out; they stay in the reply.
+    """
     record = {
         "score": verdict.score,
         "passed": verdict.passed,
-        "grade": grade,
+        "grade": grade_of(verdict.score),
         "reasoning": verdict.record["reasoning"],
         "is_valid": True,
         "criteria_scores": verdict.record.get("categories", verdict.record.get("criteria_scores")),
     }
     if not is_valid("judgment", record):
-        record["criteria_scores"] = None  # of a shape that no judgment may have; it stays in the reply
-    return request.record(record, *sources)
+        record["criteria_scores"] = None
+    return record
 
 
 def _why_no_verdict(slot: SlotEvidence) -> str:

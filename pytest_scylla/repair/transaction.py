@@ -12,20 +12,20 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 
-from .. import __version__
 from ..auditing.evidence import Policy, fingerprint
 from ..auditing.run import RunAudit, examine
 from ..auditing.status import Case
 from ..experiment.expected import Experiment
+from ..experiment.journal import stamp
 from ..experiment.keeping import Keeping, Kept
 from ..experiment.layout import RunId
 from ..experiment.locks import locked
-from ..experiment.records import Folder
+from ..experiment.records import Blob, Folder, open_below, open_experiment
 from ..experiment.strict_json import Json
 from ..experiment.wording import printable
 from ..experiment.writing import CannotWrite, directory, naming
@@ -42,9 +42,9 @@ class Draft:
     plan: Plan
 
     def to_keep(self) -> Draft:
-        """The same without the judgments that its audit holds: they take most of the room, and are not needed again."""
+        """The same without what was read of the run: it takes most of the room, and is not needed again."""
         slots = tuple(replace(slot, judgment=None) for slot in self.plan.audit.slots)
-        return replace(self, plan=replace(self.plan, audit=replace(self.plan.audit, slots=slots)))
+        return replace(self, plan=replace(self.plan, audit=replace(self.plan.audit, slots=slots), case=None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,49 +75,103 @@ def repair_run(
     regenerate: Regenerate,
     admits: Admits = lambda item: True,
     draft: Draft | None = None,
+    *,
+    wait: bool = True,
 ) -> RepairOutcome:
     """Rebuild what is lost of a run and survives elsewhere in it, as far as ``admits`` lets it.
 
     ``draft`` is what was planned for it before with the same ``regenerate`` and ``admits``, if that is at hand; it is
-    carried out if the run is still as it was planned from.
+    carried out if the run is still as it was planned from. ``wait``: for another process that is at work on the run.
 
     A reason of the place (a full disk, a directory that may not be written) makes the actions fail, and nothing half.
 
+    :raises Held: there is one, and it was not to wait.
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     if draft is None:
         case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
         if not draft.plan.steps:
             return RepairOutcome(case, audit, _by_item(draft.plan, {}))
+    try:
+        with run_locked(experiment, run, wait=wait) as keeping:
+            if fingerprint(experiment, run) != draft.fingerprint:  # somebody else was here meanwhile
+                _, _, draft = draft_repair(experiment, run, policy, regenerate, admits)
+            return carry_out(experiment, run, policy, draft.plan, keeping)
+    except CannotWrite as error:
+        return _conclude(experiment, run, policy, draft.plan, {}, printable(str(error)), 0.0)
+
+
+@contextmanager
+def run_locked(experiment: Experiment, run: RunId, *, wait: bool = True) -> Iterator[Keeping]:
+    """Have a run for this process alone, waiting for as long as another one has it; with what repairs keep, open.
+
+    :param wait: otherwise do not wait.
+    :raises CannotWrite: the lock cannot be made.
+    :raises Held: another process has it, and this one was not to wait.
+    """
+    with ExitStack() as held:
+        keeping = held.enter_context(Keeping(experiment.root))
+        with naming(str(keeping.lock_path(run).relative_to(experiment.root))):
+            held.enter_context(locked(keeping.lock_path(run), wait=wait))
+        yield keeping
+
+
+def carry_out(experiment: Experiment, run: RunId, policy: Policy, plan: Plan, keeping: Keeping) -> RepairOutcome:
+    """Write what is planned for a run that this process has locked, and audit it again.
+
+    A reason of the place makes the actions fail, and nothing half.
+
+    :raises ExperimentGone: the experiment itself can no longer be opened.
+    """
     start = time.perf_counter()
     done: dict[str, Action] = {}
     failure = ""
     try:
-        with ExitStack() as held:
-            keeping = held.enter_context(Keeping(experiment.root))
-            with naming(str(keeping.lock_path(run).relative_to(experiment.root))):
-                held.enter_context(locked(keeping.lock_path(run)))
-            if fingerprint(experiment, run) != draft.fingerprint:  # somebody else was here meanwhile
-                _, _, draft = draft_repair(experiment, run, policy, regenerate, admits)
-            for step in _carry_out(keeping, run, draft.plan.steps):
-                done[step.name] = _action(step, "done")
+        for step in _write(keeping, run, plan.steps):
+            done[step.name] = _action(step, "done")
     except CannotWrite as error:
         failure = printable(str(error))
+    return _conclude(experiment, run, policy, plan, done, failure, time.perf_counter() - start)
+
+
+def _conclude(
+    experiment: Experiment,
+    run: RunId,
+    policy: Policy,
+    plan: Plan,
+    done: dict[str, Action],
+    failure: str,
+    seconds: float,
+) -> RepairOutcome:
+    """Audit a run again after so many seconds of writing, and hold every step to what is there now."""
+    start = time.perf_counter()
     case, audit = examine(experiment, run, policy)
     found = {file.file: file.raw for file in case.evidence.files()}
-    for step in draft.plan.steps:
+    for step in plan.steps:
         if step.name not in done:
             done[step.name] = replace(_action(step, "failed"), files=(), solved=(), reason=failure)
         elif left := faults_of(audit, step.name):
             done[step.name] = replace(
                 _action(step, "failed"), solved=(), reason=f"audited again, it still has {left[0]}"
             )
-        elif found.get(step.file) != step.data:  # also where an audit finds nothing wrong with what is there instead
+        elif (found[step.file] if step.file in found else _read_back(experiment, step)) != step.data:
+            # Also where an audit finds nothing wrong with what is there instead.
             reason = "read again, it is not what was written"
             done[step.name] = replace(_action(step, "failed"), solved=(), reason=reason)
-    each = (time.perf_counter() - start) / max(len(done), 1)
+    each = (seconds + time.perf_counter() - start) / max(len(done), 1)
     timed = {name: replace(action, seconds=round(each, 6)) for name, action in done.items()}
-    return RepairOutcome(case, audit, _by_item(draft.plan, timed))
+    return RepairOutcome(case, audit, _by_item(plan, timed))
+
+
+def _read_back(experiment: Experiment, step: Step) -> bytes:
+    """What lies in the place of a file that no verdict rests on."""
+    *parts, name = step.file.split("/")
+    with open_experiment(experiment.root) as root:
+        folder = open_below(root, parts)
+        if isinstance(folder, Blob):
+            return b""
+        with folder:
+            return folder.read(name, len(step.data) + 1).data
 
 
 def planned_actions(plan: Plan) -> Mapping[str, tuple[Action, ...]]:
@@ -137,7 +191,7 @@ def _by_item(plan: Plan, actions: Mapping[str, Action]) -> dict[str, tuple[Actio
 
 def _action(step: Step, outcome: Ending) -> Action:
     return Action(
-        "regenerate",
+        step.level,
         step.name,
         outcome,
         files=(step.file,),
@@ -160,7 +214,7 @@ class _Place:
     modified: str | None
 
 
-def _carry_out(keeping: Keeping, run: RunId, steps: tuple[Step, ...]) -> Iterator[Step]:
+def _write(keeping: Keeping, run: RunId, steps: tuple[Step, ...]) -> Iterator[Step]:
     """Write the files, yielding each step once its file is in its place.
 
     :raises CannotWrite: one of them could not be written; those that were not yielded are as before.
@@ -220,10 +274,9 @@ def _journal(run: RunId, places: list[_Place]) -> bytes:
         if kept is not None:
             replaced = {**kept.as_data(), "mode": f"{place.mode:04o}", "modified": place.modified}
         entry = {
-            "time": datetime.now(timezone.utc).isoformat(),
-            "tool": f"pytest-scylla {__version__}",
+            **stamp(),
             "item": str(run) if step.item == "run" else f"{run}/{step.item}",
-            "what": "regenerate",
+            "what": step.level,
             "file": step.file,
             "sha256": sha256(step.data).hexdigest(),
             "solves": list(step.solves),

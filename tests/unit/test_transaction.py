@@ -163,11 +163,11 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, change: Callable[[], object]) -> 
     happened: list[str] = []
 
     @contextmanager
-    def after_a_change(path: Path) -> Iterator[None]:
+    def after_a_change(path: Path, *, wait: bool) -> Iterator[None]:
         if not happened:
             happened.append("changed")
             change()
-        with locked(path):
+        with locked(path, wait=wait):
             yield
 
     with monkeypatch.context() as patched:
@@ -292,9 +292,9 @@ def test_two_threads_that_repair_the_same_run_replace_each_file_once(
     planned = threading.Barrier(2)
 
     @contextmanager
-    def together(path: Path) -> Iterator[None]:
+    def together(path: Path, *, wait: bool) -> Iterator[None]:
         planned.wait()
-        with locked(path):
+        with locked(path, wait=wait):
             yield
 
     monkeypatch.setattr(transaction, "locked", together)

@@ -1,0 +1,74 @@
+"""The plan of judge calls: what each would write, as far as that is known before there is an answer.
+
+As with a free repair, a plan is made by doing it on what was read, here with an answer that is made up and forgotten:
+which files follow from an answer does not depend on what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+from ..auditing.run import RunAudit
+from ..auditing.status import Case
+from ..experiment.expected import Experiment
+from ..repair.actions import Action
+from ..repair.plan import Admits, Given, make_plan
+from ..repair.request import Regenerate, written_like
+from .answer import read_answer, slot_files
+from .contract import JudgeReply
+from .slot import JUDGE_CALL
+from .terms import Terms
+
+_ANY_ANSWER = '{"score": 0.5, "passed": true, "reasoning": "not yet known"}'
+
+
+def planned_calls(
+    experiment: Experiment,
+    case: Case,
+    audit: RunAudit,
+    slots: Iterable[str],
+    terms: Terms,
+    regenerate: Regenerate,
+    admits: Admits,
+) -> dict[str, tuple[Action, ...]]:
+    """The actions for each of ``slots`` ("judge_01", ..) that is judged in this order: the call, and what follows.
+
+    :param case: what the run holds once its free repair is done, and ``audit`` what is made of that.
+    """
+    found = {}
+    reply = JudgeReply(_ANY_ANSWER)
+    for name in slots:
+        model = next(slot.model for slot in case.evidence.slots if slot.slot.name == name)
+        files = slot_files(
+            reply,
+            read_answer(reply.text),
+            model=model,
+            seconds=0.0,
+            ended_at=datetime.now(timezone.utc),
+            write=written_like(case.evidence),
+        )
+        prompt = case.evidence.judge_prompt.file
+        plan = make_plan(experiment, case, audit, regenerate, admits, Given(name, files, "judges", (prompt,)))
+        estimate = terms.estimate(model)
+        written = [step for step in plan.steps if step.level == "judges"]
+        call = Action(
+            "judges",
+            JUDGE_CALL,
+            "planned",
+            files=tuple(step.file for step in written),
+            solved=tuple(code for step in written for code in step.solves),
+            sources=(prompt,),
+            calls=1,
+            cost_usd=estimate.cost_usd,
+            seconds=estimate.seconds,
+        )
+        follows = [
+            Action(step.level, step.name, "planned", (step.file,), step.solves, tuple(s.file for s in step.sources))
+            for step in plan.steps
+            if step.level != "judges"
+        ]
+        found[name] = (call, *follows)
+        assert plan.case is not None
+        case, audit = plan.case, plan.audit
+    return found

@@ -1,0 +1,449 @@
+"""Judging one slot: ask until there is a verdict, or it was asked often enough, and write what comes of it.
+
+Everything happens under the run's lock, on what is read under it: of two sessions that want the same slot judged, the
+second finds it done. A failure for a reason of the place (no command, no login, a limit, the network, money) changes
+nothing of the slot. One for a reason of the slot (no verdict in the answer, a timeout, a prompt too long) is an
+attempt, and attempts are counted over all sessions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import tenacity
+
+from ..auditing.derived import exit_codes
+from ..auditing.evidence import Policy, SlotEvidence
+from ..auditing.run import RunAudit, examine
+from ..auditing.slot import SlotAudit
+from ..auditing.status import Case
+from ..calling.ledger import MustWait, Refused
+from ..calling.pauses import paused_until, set_pause
+from ..experiment.attempts import Attempt, keep_attempt, kept_reply, relevant
+from ..experiment.expected import Experiment
+from ..experiment.journal import CallOutcome, call_entry
+from ..experiment.keeping import Keeping
+from ..experiment.layout import SlotId
+from ..experiment.records import Folder, open_below, open_experiment
+from ..experiment.wording import printable
+from ..experiment.writing import CannotWrite
+from ..repair.actions import Action, Ending
+from ..repair.plan import Admits, Given, make_plan
+from ..repair.request import Regenerate, written_like
+from ..repair.transaction import carry_out, run_locked
+from .answer import (
+    Answer,
+    Unusable,
+    failed_timing,
+    fallback_record,
+    read_answer,
+    reminder,
+    response_bytes,
+    slot_files,
+)
+from .contract import (
+    JudgeFailed,
+    JudgeLimit,
+    JudgePermanent,
+    JudgeReply,
+    JudgeRequest,
+    JudgeTimeout,
+    JudgeTransient,
+)
+from .terms import TRANSIENT_CALLS, Terms
+
+JUDGE_CALL = "judge call"
+
+_KINDS: dict[type[JudgeFailed], CallOutcome] = {
+    JudgeLimit: "limit",
+    JudgeTransient: "transient",
+    JudgeTimeout: "timeout",
+    JudgeFailed: "permanent",
+}
+
+_UNKNOWN_LIMIT = timedelta(minutes=5)
+"""How long a limit is taken to hold of which nobody says when it ends."""
+
+_LONGEST_BACKOFF = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nobody may be asked before ``until``, for ``reason``."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What came of a slot: the run as it stands, and what was done; nothing where another process had judged it.
+
+    First of ``actions`` is the call, behind it is what follows from the answer. ``not_run``: nobody was asked, or not
+    often enough, for a reason that passes.
+    """
+
+    case: Case
+    audit: RunAudit
+    actions: tuple[Action, ...]
+    not_run: bool = False
+
+
+class _NotGranted(Exception):
+    """The ledger does not allow the call."""
+
+
+class _AnotherFirst(Exception):
+    """A call of the same model, whose cost tells whether this one fits, is under way."""
+
+
+class SlotJudging:
+    """The judging of one slot in one session: what was asked so far, and what it cost."""
+
+    def __init__(
+        self, experiment: Experiment, slot: SlotId, policy: Policy, terms: Terms, regenerate: Regenerate, admits: Admits
+    ) -> None:
+        self._experiment = experiment
+        self._slot = slot
+        self._policy = policy
+        self._terms = terms
+        self._regenerate = regenerate
+        self._admits = admits
+        self._allowed: int | None = None
+        self._calls = 0
+        self._limits = 0
+        self._cost: float | None = 0.0
+        self._seconds = 0.0
+
+    def proceed(self, *, wait: bool = True) -> Judged | Waiting:
+        """Judge the slot, as far as that goes now.
+
+        :param wait: wait for another process that is at work on the run.
+        :raises Held: there is one, and it was not to wait.
+        :raises ExperimentGone: the experiment itself can no longer be opened.
+        """
+        try:
+            with run_locked(self._experiment, self._slot.run, wait=wait) as keeping:
+                return self._judge(keeping)
+        except CannotWrite as error:
+            case, audit = examine(self._experiment, self._slot.run, self._policy)
+            return self._unchanged(case, audit, "failed", printable(str(error)))
+
+    def give_up(self, reason: str) -> Judged:
+        """Leave the slot as it is, since what it waits for takes too long.
+
+        :raises ExperimentGone: the experiment itself can no longer be opened.
+        """
+        case, audit = examine(self._experiment, self._slot.run, self._policy)
+        return self._not_run(case, audit, reason)
+
+    def _judge(self, keeping: Keeping) -> Judged | Waiting:
+        case, audit = examine(self._experiment, self._slot.run, self._policy)
+        evidence, slot = _own(self._slot, case, audit)
+        if slot.status not in ("missing", "failed"):
+            return Judged(case, audit, ())
+        prompt = case.evidence.judge_prompt
+        if not prompt.data.strip():
+            return self._unchanged(case, audit, "refused", f"{prompt.file} is lost (evidence-gone)")
+        terms, model = self._terms, evidence.model
+        attempts = list(relevant(evidence.attempts, model, _digest(prompt.data)))
+        answered = [attempt for attempt in attempts if not attempt.counts]
+        if answered and not evidence.disowned and (stored := self._store_kept(keeping, case, audit, answered[-1])):
+            return stored
+        failed = [attempt for attempt in attempts if attempt.counts]
+        if self._allowed is None:
+            again = len(failed) if terms.retry and len(failed) >= terms.attempts else 0
+            self._allowed = again + terms.attempts
+        while len(failed) < self._allowed:
+            if reason := terms.stopped(model):
+                return self._unchanged(case, audit, "refused", reason)
+            now = datetime.now(timezone.utc)
+            if pause := paused_until(self._experiment.root, terms.command, model, now):
+                return Waiting(pause.until, pause.reason)
+            started = time.monotonic()
+            try:
+                reply, answer = self._ask(keeping, self._request(case, evidence, attempts))
+            except _AnotherFirst:
+                return Waiting(now + timedelta(seconds=1), f"the first call of {printable(model)} tells what it costs")
+            except _NotGranted as refused:
+                return self._not_run(case, audit, str(refused))
+            except JudgeLimit as limit:
+                now = datetime.now(timezone.utc)
+                until = self._end_of(limit, now)
+                set_pause(keeping, terms.command, model, until, str(limit))
+                return Waiting(until, str(limit))
+            except JudgeTransient as failure:
+                terms.note_transient(model, printable(str(failure)))
+                return self._unchanged(case, audit, "failed", printable(str(failure)))
+            except JudgeFailed as failure:
+                if isinstance(failure, JudgePermanent) and _is_of_the_place(failure):
+                    terms.note_permanent(model, failure)
+                    return self._unchanged(case, audit, "failed", printable(str(failure)))
+                attempt = self._keep(keeping, evidence, prompt.data, started, failure=failure)
+                failed.append(attempt)
+                break  # the same call would fail in the same way
+            terms.note_answer(model)
+            if isinstance(answer, Unusable):
+                attempt = self._keep(keeping, evidence, prompt.data, started, reply=reply, unusable=str(answer))
+                attempts.append(attempt)
+                failed.append(attempt)
+                continue
+            attempt = self._keep(keeping, evidence, prompt.data, started, reply=reply)
+            return self._store(keeping, case, audit, reply, answer, attempt)
+        return self._without_verdict(keeping, case, audit, failed)
+
+    # Asking
+
+    def _end_of(self, limit: JudgeLimit, now: datetime) -> datetime:
+        """When to ask again. A limit that is met again and again is believed less each time to end when it says."""
+        least = now + timedelta(seconds=min(2**self._limits - 1, _UNKNOWN_LIMIT.total_seconds()))
+        self._limits += 1
+        reset_at = limit.reset_at
+        if reset_at is not None and reset_at.tzinfo is None:
+            reset_at = reset_at.astimezone()
+        return max(reset_at, least) if reset_at is not None and reset_at > now else now + _UNKNOWN_LIMIT
+
+    def _request(self, case: Case, evidence: SlotEvidence, attempts: list[Attempt]) -> JudgeRequest:
+        prompt = case.evidence.judge_prompt
+        asked = prompt.data
+        if attempts and attempts[-1].unusable is not None:
+            asked += reminder(attempts[-1].unusable)
+        return JudgeRequest(
+            slot_id=str(self._slot),
+            model=evidence.model,
+            prompt=asked,
+            prompt_file=self._experiment.root / prompt.file,
+            workspace=self._workspace(case),
+            timeout=self._terms.timeout,
+            attempt=len(attempts) + 1,
+        )
+
+    def _workspace(self, case: Case) -> Path | None:
+        parts = [*case.evidence.folder.file.split("/"), "workspace"]
+        with open_experiment(self._experiment.root) as root:
+            opened = open_below(root, parts)
+            if not isinstance(opened, Folder):
+                return None
+            opened.close()
+        return self._experiment.root.joinpath(*parts)
+
+    def _ask(self, keeping: Keeping, request: JudgeRequest) -> tuple[JudgeReply, Answer | Unusable]:
+        """Ask for one answer, again while the service fails in a way that may pass."""
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(JudgeTransient),
+            wait=tenacity.wait_exponential(multiplier=self._terms.backoff, max=_LONGEST_BACKOFF)
+            + tenacity.wait_random(0, self._terms.backoff),
+            stop=tenacity.stop_after_attempt(TRANSIENT_CALLS),
+            reraise=True,
+        )
+        return retrying(self._call, keeping, request)
+
+    def _call(self, keeping: Keeping, request: JudgeRequest) -> tuple[JudgeReply, Answer | Unusable]:
+        """Make one call, within the session's allowance, and write into the journal what came of it."""
+        ledger = self._terms.ledger
+        reserved = ledger.reserve(request.model, self._terms.estimate(request.model).cost_usd)
+        if isinstance(reserved, MustWait):
+            raise _AnotherFirst
+        if isinstance(reserved, Refused):
+            raise _NotGranted(f"{reserved.what}: {reserved.reason}")
+        start = time.monotonic()
+        outcome: CallOutcome = "interrupted"
+        reason: str | None = None
+        cost: float | None = None
+        usage: dict[str, Any] | None = None
+        asked = True
+        try:
+            assert self._terms.judge is not None
+            reply = self._terms.judge(request)
+            outcome, cost, usage = "answered", reply.cost_usd, reply.usage
+            try:
+                return reply, read_answer(reply.text)
+            except Unusable as unusable:
+                outcome, reason = "unusable", str(unusable)
+                return reply, unusable
+        except JudgeFailed as failure:
+            outcome = next(kind for base, kind in _KINDS.items() if isinstance(failure, base))
+            reason, cost = printable(str(failure)), failure.cost_usd
+            asked = cost is not None or not _is_of_the_place(failure)
+            raise
+        finally:
+            seconds = time.monotonic() - start
+            if asked:
+                ledger.settle(reserved, cost)
+            else:
+                ledger.withdraw(reserved)
+                cost = 0.0
+            self._calls += 1
+            self._seconds += seconds
+            self._cost = None if cost is None or self._cost is None else self._cost + cost
+            keeping.write_journal(
+                call_entry(
+                    item=request.slot_id,
+                    command=self._terms.command,
+                    model=request.model,
+                    attempt=request.attempt,
+                    outcome=outcome,
+                    reason=reason,
+                    cost_usd=cost,
+                    usage=usage,
+                    seconds=round(seconds, 3),
+                )
+            )
+
+    def _keep(
+        self,
+        keeping: Keeping,
+        evidence: SlotEvidence,
+        prompt: bytes,
+        started: float,
+        *,
+        reply: JudgeReply | None = None,
+        unusable: str | None = None,
+        failure: JudgeFailed | None = None,
+    ) -> Attempt:
+        """Keep an attempt before anything else is done with it."""
+        ended = datetime.now(timezone.utc)
+        if reply is not None:
+            text, stdout, stderr, cost = reply.text, reply.stdout, reply.stderr, reply.cost_usd
+        else:
+            assert failure is not None
+            text, stdout, stderr, cost = "", failure.stdout, failure.stderr, failure.cost_usd
+        response = response_bytes(text)
+        return keep_attempt(
+            keeping,
+            self._slot,
+            model=evidence.model,
+            prompt_sha256=_digest(prompt),
+            ended_at=ended,
+            seconds=round(time.monotonic() - started, 3),
+            cost_usd=cost,
+            failure=None if failure is None else str(failure),
+            unusable=unusable,
+            response=response,
+            stdout=response if stdout is None else stdout,
+            stderr=stderr,
+        )
+
+    # Writing
+
+    def _store_kept(self, keeping: Keeping, case: Case, audit: RunAudit, attempt: Attempt) -> Judged | None:
+        """Store an answer that was given before: whoever asked for it was killed, or the slot was lost again."""
+        with open_experiment(self._experiment.root) as root:
+            kept = kept_reply(root, self._slot, attempt)
+        if kept is None:
+            return None
+        response, stdout, stderr = kept
+        reply = JudgeReply(response.decode("utf-8", "replace"), attempt.cost_usd, None, stdout, stderr)
+        try:
+            answer = read_answer(reply.text)
+        except Unusable:
+            return None
+        return self._store(keeping, case, audit, reply, answer, attempt)
+
+    def _store(
+        self, keeping: Keeping, case: Case, audit: RunAudit, reply: JudgeReply, answer: Answer, attempt: Attempt
+    ) -> Judged:
+        files = slot_files(
+            reply,
+            answer,
+            model=attempt.model,
+            seconds=attempt.seconds,
+            ended_at=attempt.ended_at,
+            write=written_like(case.evidence),
+        )
+        return self._write(keeping, case, audit, files, "done")
+
+    def _without_verdict(self, keeping: Keeping, case: Case, audit: RunAudit, failed: list[Attempt]) -> Judged:
+        """Leave the slot without a judgment, with the reason; or give it the fallback's, where that is wanted."""
+        count, last = len(failed), failed[-1]
+        reason = f"no verdict in {count} attempt{'s' * (count != 1)}; the last: {last.failure or last.unusable}"
+        write = written_like(case.evidence)
+        if count >= self._terms.attempts and self._terms.fallback and self._policy.fallback == "warn":
+            if _agent_succeeded(case):
+                files = {
+                    "timing.json": write(failed_timing(last.seconds, last.ended_at, fallback=True)),
+                    "judgment.json": write(fallback_record(reason)),
+                }
+                return self._write(keeping, case, audit, files, "done", f"fallback: {reason}")
+            reason += "; no fallback, for the agent's own reply does not say that it succeeded"
+        if not self._calls:
+            return self._unchanged(case, audit, "refused", f"exhausted: {reason}; --repair-retry asks again")
+        files = {"timing.json": write(failed_timing(last.seconds, last.ended_at))}
+        return self._write(keeping, case, audit, files, "failed", reason)
+
+    def _write(
+        self,
+        keeping: Keeping,
+        case: Case,
+        audit: RunAudit,
+        files: Mapping[str, bytes],
+        ending: Ending,
+        reason: str | None = None,
+    ) -> Judged:
+        """Write files of the slot, and what follows from them."""
+        prompt, name = case.evidence.judge_prompt.file, self._slot.name
+        given = Given(name, files, "judges", (prompt,))
+        plan = make_plan(self._experiment, case, audit, self._regenerate, self._admits, given)
+        repaired = carry_out(self._experiment, self._slot.run, self._policy, plan, keeping)
+        written = [action for action in repaired.actions.get(name, ()) if action.level == "judges"]
+        follows = [action for done in repaired.actions.values() for action in done if action.level != "judges"]
+        slot = _own(self._slot, repaired.case, repaired.audit)[1]
+        if broken := [action for action in written if action.outcome == "failed"]:
+            ending, reason = "failed", broken[0].reason
+        elif ending == "done" and not slot.complete:
+            ending, reason = "failed", f"audited again, it still has {slot.findings[0]}"
+        action = Action(
+            "judges",
+            JUDGE_CALL,
+            ending,
+            files=tuple(file for action in written for file in action.files),
+            solved=tuple(code for action in written for code in action.solved) if ending == "done" else (),
+            sources=(prompt,),
+            reason=reason,
+            calls=self._calls,
+            cost_usd=self._cost,
+            seconds=round(self._seconds, 3),
+        )
+        return Judged(repaired.case, repaired.audit, (action, *(done for done in follows if done.outcome != "refused")))
+
+    def _unchanged(self, case: Case, audit: RunAudit, ending: Ending, reason: str, *, not_run: bool = False) -> Judged:
+        """Leave the slot as it is."""
+        action = Action(
+            "judges",
+            JUDGE_CALL,
+            "failed" if self._calls else ending,
+            reason=reason,
+            calls=self._calls,
+            cost_usd=self._cost,
+            seconds=round(self._seconds, 3),
+        )
+        return Judged(case, audit, (action,), not_run)
+
+    def _not_run(self, case: Case, audit: RunAudit, reason: str) -> Judged:
+        return self._unchanged(case, audit, "refused", f"not-run: {reason}", not_run=True)
+
+
+def _own(slot: SlotId, case: Case, audit: RunAudit) -> tuple[SlotEvidence, SlotAudit]:
+    return case.evidence.slots[slot.number - 1], audit.slots[slot.number - 1]
+
+
+def _is_of_the_place(failure: JudgeFailed) -> bool:
+    """Whether nobody was asked about the slot, for a reason that lies elsewhere."""
+    return isinstance(failure, JudgeLimit) or (isinstance(failure, JudgePermanent) and failure.scope != "slot")
+
+
+def _digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
+
+
+def _agent_succeeded(case: Case) -> bool:
+    """Whether the agent's own reply says so: it exited with 0 and is no error."""
+    reply = case.output.reply
+    codes = set(exit_codes(case.evidence).values())
+    return reply is not None and reply.record.get("is_error") is False and codes == {0}
