@@ -9,6 +9,7 @@ import pytest
 from .repair.regenerate import regenerate
 
 if TYPE_CHECKING:
+    from .judging.contract import Judge
     from .repair.request import Regenerate
 
 
@@ -39,3 +40,38 @@ def scylla_regenerate() -> Regenerate:
             return regenerate
     """
     return regenerate
+
+
+@pytest.fixture(scope="session")
+def scylla_judge(pytestconfig: pytest.Config) -> Judge:
+    """Ask a judge about one slot: a function of a ``JudgeRequest`` to a ``JudgeReply``.
+
+    It is called for a slot that is missing, or failed and cannot be rebuilt, at most once for each answer; under the
+    run's lock, so never twice at a time for one run. While a limit keeps one slot waiting, others are asked about
+    meanwhile, through the same function. It returns the judge's text, whatever it says, and what it cost if that is
+    known; or it raises ``JudgeLimit`` (with the time when the limit ends, if that is known), ``JudgeTransient`` (it may
+    work in a moment), ``JudgeTimeout``, or ``JudgePermanent`` (its ``scope`` says whether for this slot, this model or
+    all). Any other exception fails the item with its traceback. An attribute ``command`` of the function, if it has
+    one, is the name by which limits and the journal know it.
+
+    Before: what survives was rebuilt, no limit holds that is known, the session's allowance covers the call. After:
+    the answer is kept in ``.scylla/attempts/``; its last verdict is written to the slot, with consensus and
+    run_result.json, or the judge is asked again. Retrying, parsing, writing and counting are the plugin's.
+
+    The default runs a command line: ``claude``, ``codex``, ``gemini``, or that of ``scylla_judge_command``.
+    A conftest.py of the directory where pytest is started overrides it, as do those above::
+
+        @pytest.fixture
+        def scylla_judge():
+            def judge(request):
+                text = my_service.ask(request.model, request.prompt.decode())
+                return JudgeReply(text)
+
+            return judge
+    """
+    from .judging.command import command_judge
+    from .settings import read_settings
+
+    repair = read_settings(pytestconfig).repair
+    assert repair is not None
+    return command_judge(repair.judge)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from .auditing.findings import finding
@@ -15,13 +15,18 @@ from .repair.regenerate import regenerate as default_regenerate
 from .repair.transaction import draft_repair, planned_actions, repair_run
 
 if TYPE_CHECKING:
-    from .options import Settings
+    from .judging.slot import Judged
+    from .judging.terms import Terms
     from .repair.actions import Action
     from .repair.plan import Admits
     from .repair.request import Regenerate
+    from .settings import Settings
 
 Outcomes = dict[str, ItemOutcome]
 """By item name: "judge_01", .., "run"."""
+
+Actions = Mapping[str, tuple["Action", ...]]
+"""What was done, by the name of the item that it was about."""
 
 
 def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> Outcomes:
@@ -31,7 +36,7 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
             case, audit = examine(audited.experiment, run, settings.policy)
             return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict)
     except ExperimentGone as error:
-        return _gone(audited, run, error)
+        return gone(audited, run, error)
 
 
 def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> Outcomes:
@@ -39,33 +44,72 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     try:
         case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
     except ExperimentGone as error:
-        return _gone(audited, run, error)
+        return gone(audited, run, error)
     if draft.plan.steps:
         audited.drafts[run] = draft.to_keep()
+    for slot in case.evidence.slots:
+        if "failed" not in slot.timing.data and (seconds := slot.timing.data.get("judge_duration_seconds")) is not None:
+            audited.judge_seconds.setdefault(slot.model, []).append(seconds)
     return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
 
 
 def repair_items(
-    audited: AuditedExperiment, run: RunId, settings: Settings, regenerate: Regenerate, admits: Admits
-) -> tuple[Outcomes, Mapping[str, tuple[Action, ...]]]:
-    """Repair what ``admits`` lets act on of a run, or plan it; the outcomes after it, and what was done by item."""
-    assert settings.repair is not None
-    experiment, policy = audited.experiment, settings.policy
+    audited: AuditedExperiment,
+    run: RunId,
+    settings: Settings,
+    regenerate: Regenerate,
+    admits: Admits,
+    *,
+    wait: bool = True,
+) -> tuple[Outcomes, Actions]:
+    """Rebuild what ``admits`` lets act on of a run; the outcomes after it, and what was done.
+
+    :raises Held: another process is at work on the run, and this one was not to ``wait``.
+    """
     try:
-        if settings.repair.plan_only:
-            case, audit, draft = draft_repair(experiment, run, policy, regenerate, admits)
-            return outcomes_of_run(experiment, case, audit, strict=settings.strict), planned_actions(draft.plan)
-        draft_at_hand = audited.drafts.pop(run, None) if regenerate is default_regenerate else None
-        if draft_at_hand is not None and not all(admits(item) for item in draft_at_hand.plan.items):
-            draft_at_hand = None
-        repaired = repair_run(experiment, run, policy, regenerate, admits, draft_at_hand)
+        draft = audited.drafts.pop(run, None) if regenerate is default_regenerate else None
+        if draft is not None and not all(admits(item) for item in draft.plan.items):
+            draft = None
+        repaired = repair_run(audited.experiment, run, settings.policy, regenerate, admits, draft, wait=wait)
     except ExperimentGone as error:
-        return _gone(audited, run, error), {}
-    outcomes = outcomes_of_run(experiment, repaired.case, repaired.audit, strict=settings.strict)
-    return outcomes, repaired.actions
+        return gone(audited, run, error), {}
+    return outcomes_of_run(audited.experiment, repaired.case, repaired.audit, strict=settings.strict), repaired.actions
 
 
-def _gone(audited: AuditedExperiment, run: RunId, error: ExperimentGone) -> Outcomes:
-    gone = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
+def plan_items(
+    audited: AuditedExperiment,
+    run: RunId,
+    settings: Settings,
+    regenerate: Regenerate,
+    admits: Admits,
+    terms: Terms,
+    to_judge: Iterable[str],
+) -> tuple[Outcomes, Actions]:
+    """Plan the same, and the judge calls for the slots ``to_judge``; nothing is written, nobody is asked."""
+    experiment = audited.experiment
+    try:
+        case, audit, draft = draft_repair(experiment, run, settings.policy, regenerate, admits)
+    except ExperimentGone as error:
+        return gone(audited, run, error), {}
+    actions = dict(planned_actions(draft.plan))
+    to_judge = list(to_judge)
+    if to_judge:
+        from .judging.plan import planned_calls
+
+        assert draft.plan.case is not None
+        calls = planned_calls(experiment, draft.plan.case, draft.plan.audit, to_judge, terms, regenerate, admits)
+        for name, planned in calls.items():
+            actions[name] = (*actions.get(name, ()), *planned)
+    return outcomes_of_run(experiment, case, audit, strict=settings.strict), actions
+
+
+def judged_items(audited: AuditedExperiment, judged: Judged, settings: Settings) -> Outcomes:
+    """The outcomes of a run after one of its slots was judged."""
+    return outcomes_of_run(audited.experiment, judged.case, judged.audit, strict=settings.strict)
+
+
+def gone(audited: AuditedExperiment, run: RunId, error: ExperimentGone) -> Outcomes:
+    """The outcomes of a run whose experiment can no longer be opened."""
+    found = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
     names = [name for name, _ in audited.items_of(run)]
-    return dict.fromkeys(names, ItemOutcome("unsafe", "failed", (gone,), "none"))
+    return dict.fromkeys(names, ItemOutcome("unsafe", "failed", (found,), "none"))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,15 +19,20 @@ from .auditing.findings import finding
 from .auditing.run import garbage_collection_paused
 from .experiment.layout import RunId
 from .experiment.wording import printable
-from .items import audit_items, repair_items
+from .items import audit_items, plan_items, repair_items
 from .outcomes import AuditedExperiment, ItemOutcome
 from .repair.plan import REBUILDABLE
 from .report.item import failure_text, headline
 
 if TYPE_CHECKING:
-    from .options import Settings
+    from .asking import Asking
+    from .judging.contract import Judge
     from .repair.actions import Action
     from .repair.request import Regenerate
+    from .settings import Settings
+
+ASKING: pytest.StashKey[Asking] = pytest.StashKey()
+"""How the items of this process ask their judges, in a session that repairs."""
 
 
 class _OfExperiment:
@@ -141,6 +147,12 @@ class RunNode(_OfExperiment, pytest.Module):
 
     obj = None
     run: RunId
+    was_repaired = False
+
+    @cached_property
+    def judged(self) -> set[str]:
+        """The names of its slots that were judged, or are not going to be."""
+        return set()
 
     @cached_property
     def selected(self) -> set[str]:
@@ -190,35 +202,103 @@ class RunNode(_OfExperiment, pytest.Module):
         return audit_items(audited, self.run, self.experiment_node.settings)
 
     @cached_property
-    def to_repair(self) -> set[str]:
+    def admitted(self) -> frozenset[str]:
         """The names of the run's items that a repair may act on: those that were selected, in a status to repair.
 
-        It is asked for once all are selected, and empty from the moment when the run was repaired.
+        It is asked for once all are selected.
         """
         repair = self.experiment_node.settings.repair
         if repair is None:
-            return set()
-        return {name for name in self.selected if repair.admits(name, self.outcomes[name].status)}
+            return frozenset()
+        return frozenset(name for name in self.selected if repair.admits(name, self.outcomes[name].status))
 
-    def repair(self, regenerate: Regenerate, acting: str) -> None:
-        """Repair the run, or only plan it, on behalf of the item ``acting``; all of it at once, and once.
+    @property
+    def may_be_repaired(self) -> bool:
+        """Whether something may be wrong with the run that a repair may act on, and none has yet."""
+        return not self.was_repaired and any(self.is_damaged(name) for name in self.admitted)
+
+    def is_damaged(self, name: str) -> bool:
+        """Whether anything is wrong with the item ``name`` that a repair may solve."""
+        outcome = self.outcomes[name]
+        return not outcome.sound or any(found.code in REBUILDABLE for found in outcome.findings)
+
+    @property
+    def slots_to_judge(self) -> list[str]:
+        """The names of the slots that a judge is yet to be asked about, in their order."""
+        repair = self.experiment_node.settings.repair
+        if repair is None or not repair.asks_judges:
+            return []
+        found = []
+        for name in sorted(self.admitted - self.judged - {"run"}):
+            outcome = self.outcomes[name]
+            again = not outcome.exhausted or repair.retry or repair.judge.fallback
+            if outcome.level == "judges" and not outcome.sound and again:
+                found.append(name)
+        return found
+
+    def repair(self, regenerate: Regenerate, acting: str = "run", *, wait: bool = True) -> None:
+        """Rebuild what survives of the run, or only plan it, on behalf of the item ``acting``; all at once, and once.
 
         What is to be kept current beyond the items that may be acted on counts as an action of that item.
+
+        :raises Held: another process is at work on the run, and this one was not to ``wait``.
         """
-        settings, audited = self.experiment_node.settings, self.experiment_node.audited
+        node = self.experiment_node
+        settings, audited = node.settings, node.audited
         assert settings.repair is not None
-        admitted, before = self.to_repair, self.outcomes
+        admits = self.admitted.__contains__
         with garbage_collection_paused():
-            after, actions = repair_items(audited, self.run, settings, regenerate, admitted.__contains__)
+            if settings.repair.plan_only:
+                terms = self.config.stash[ASKING].terms
+                after, actions = plan_items(audited, self.run, settings, regenerate, admits, terms, self.slots_to_judge)
+            else:
+                after, actions = repair_items(audited, self.run, settings, regenerate, admits, wait=wait)
         shares: dict[str, tuple[Action, ...]] = {}
-        first = min((name for name in actions if name in admitted), default=acting)
+        first = min((name for name in actions if name in self.admitted), default=acting)
         for name, done in actions.items():
-            share = name if name in admitted else first
+            share = name if name in self.admitted else first
             shares[share] = (*shares.get(share, ()), *done)
+        before = self.outcomes
         self.outcomes = {name: after[name].after(before[name], shares.get(name, ())) for name in before}
-        for name in admitted:
+        self.was_repaired = True
+        self.tell_refusals()
+
+    def plan_call(self, regenerate: Regenerate, slot: str, reason: str) -> None:
+        """Plan the judge call for a slot, in a session that would make it if it were not for ``reason``."""
+        node = self.experiment_node
+        terms = self.config.stash[ASKING].terms
+        after, actions = plan_items(
+            node.audited, self.run, node.settings, regenerate, self.admitted.__contains__, terms, [slot]
+        )
+        call, *follows = actions.get(slot, ()) or (None,)
+        planned = () if call is None else (replace(call, reason=reason), *follows)
+        self.take(after, slot, planned)
+        self.judged.add(slot)
+        self.leave(slot)
+
+    def take(self, after: dict[str, ItemOutcome], slot: str, actions: tuple[Action, ...]) -> None:
+        """Take the run's outcomes ``after`` something was done about ``slot``, beside what was done before."""
+        before = self.outcomes
+        self.outcomes = {
+            name: after[name].after(before[name], (*before[name].actions, *(actions if name == slot else ())))
+            for name in before
+        }
+
+    def leave(self, slot: str) -> None:
+        """Count a slot that is not sound as one that was not run."""
+        if not self.outcomes[slot].sound:
+            self.outcomes[slot] = replace(self.outcomes[slot], outcome="not-run")
+
+    def tell_refusals(self) -> None:
+        """Say of every item that is not sound, and that nothing more is done about, why not."""
+        left = self.slots_to_judge
+        waiting = {*left, "run"} if left else set()
+        for name in waiting & self.admitted:  # that no file gives a judgment back is no refusal: a judge will
+            outcome = self.outcomes[name]
+            actions = tuple(action for action in outcome.actions if action.outcome != "refused")
+            self.outcomes[name] = replace(outcome, actions=actions)
+        for name in self.admitted - waiting:
             self.outcomes[name] = self.outcomes[name].with_refusal()
-        self.to_repair = set()
 
     @cached_property
     def marked(self) -> bool:
@@ -235,14 +315,14 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     """An item of an experiment. Its ``outcome`` is its verdict; the test fails if that is not sound.
 
     ``item_id`` is the id by which --scylla-select and the reports name it, such as ``T5/13/run_10/judge_01``;
-    ``subject`` is the file that it is about, relative to the experiment. ``repaired_its_run`` is true of the one
-    item of a run on whose behalf all of them were repaired.
+    ``subject`` is the file that it is about, relative to the experiment. ``acted_on`` are the runs that were changed
+    on its behalf: its own, and others while it had to wait.
     """
 
     parent: RunNode
     item_id: str
     subject: str
-    repaired_its_run = False
+    acted_on: tuple[RunNode, ...] = ()
 
     @property
     def outcome(self) -> ItemOutcome:
@@ -252,14 +332,28 @@ class ScyllaItem(_OfExperiment, pytest.Function):
     @property
     def asks_for_repair(self) -> bool:
         """Whether its test calls the repair's fixture: it may be acted on, and something is wrong with it."""
-        if self.name not in self.parent.to_repair:
-            return False
-        return not self.outcome.sound or any(found.code in REBUILDABLE for found in self.outcome.findings)
+        run = self.parent
+        return not run.was_repaired and self.name in run.admitted and run.is_damaged(self.name)
+
+    @property
+    def asks_for_judge(self) -> bool:
+        """Whether its test asks a judge, once what survives was rebuilt."""
+        repair = self.parent.experiment_node.settings.repair
+        return repair is not None and not repair.plan_only and self.name in self.parent.slots_to_judge
 
     def repair(self, regenerate: Regenerate) -> None:
-        """Repair the run on behalf of this item."""
+        """Rebuild what survives of the run, on behalf of this item."""
         self.parent.repair(regenerate, self.name)
-        self.repaired_its_run = True
+        self.acted_on = (self.parent,)
+
+    def ask(self, judge: Callable[[], Judge], regenerate: Regenerate) -> None:
+        """Ask the judge for this slot's judgment, unless it is not to be asked in this session."""
+        asking, run = self.config.stash[ASKING], self.parent
+        if asking.held_back:
+            run.plan_call(regenerate, self.name, asking.held_back)
+        else:
+            self.acted_on = (run, *asking.judge(run, self.name, judge(), regenerate))
+        run.tell_refusals()
 
     @property
     def keyword_names(self) -> dict[str, Literal[1]]:
@@ -298,7 +392,7 @@ class JudgeSlotItem(ScyllaItem):
 class TierItem(ScyllaItem):
     """A tier of which nothing says what subtests it has: it cannot be green."""
 
-    asks_for_repair = False
+    asks_for_repair = asks_for_judge = False
 
     @cached_property
     def outcome(self) -> ItemOutcome:
@@ -310,16 +404,18 @@ class TierItem(ScyllaItem):
 
 def check(request: pytest.FixtureRequest) -> None:
     """The test of an item; under --repair, what is wrong with it is put right first as far as that goes."""
-    check_item(request.node, lambda: request.getfixturevalue("scylla_regenerate"))
+    check_item(request.node, request.getfixturevalue)
 
 
-def check_item(item: ScyllaItem, provide: Callable[[], Regenerate]) -> None:
-    """Repair the item's run if it asks for that, by what ``provide`` returns; fail with what is wrong with it then.
+def check_item(item: ScyllaItem, fixture: Callable[[str], Any]) -> None:
+    """Repair the item by what ``fixture`` returns for a fixture's name; fail with what is wrong with it then.
 
     It fails in the item's own words and without a traceback.
     """
     if item.asks_for_repair:
-        item.repair(provide())
+        item.repair(fixture("scylla_regenerate"))
+    if item.asks_for_judge:
+        item.ask(lambda: fixture("scylla_judge"), fixture("scylla_regenerate"))
     if not item.outcome.sound:
         pytest.fail(failure_text(item.item_id, item.outcome), pytrace=False)
 

@@ -1,18 +1,13 @@
-"""The plugin's options: each on the command line and, under its own name, in the ini file."""
+"""The plugin's options: each on the command line and, under its own name, in the ini file.
+
+Every session declares them, also those without an experiment, so nothing heavy is imported here.
+"""
 
 from __future__ import annotations
 
 import argparse
-import os
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from .auditing.evidence import Policy
-    from .repair.actions import Level
 
 _REQUESTING = (
     "scylla",
@@ -26,47 +21,16 @@ _REQUESTING = (
     "repair_level",
     "repair_status",
     "repair_anyway",
+    "repair_retry",
+    "repair_budget",
+    "repair_max_calls",
+    "repair_max_wait",
+    "scylla_judge",
 )
 """Options of which any asks for an audit; an ini file alone never does."""
 
-AVAILABLE_LEVELS: tuple[Level, ...] = ("regenerate",)
-"""The levels of repair that this version has."""
-
-REPORT_SUFFIXES = (".json",)
-FALLBACK_POLICIES = ("warn", "fail")
-
-
-@dataclass(frozen=True)
-class RepairSettings:
-    """How to repair. ``plan_only``: say what would be done, and write nothing.
-
-    ``statuses`` are the ones to act on, such as "run:results" or "slot:failed"; all of them where there is none.
-    ``anyway``: also while the experiment's own runner seems to be at work.
-    """
-
-    level: Level
-    plan_only: bool
-    statuses: frozenset[str]
-    anyway: bool
-
-    def admits(self, name: str, status: str) -> bool:
-        """Whether to act on the item ``name`` ("run", or "judge_01") of this status."""
-        return not self.statuses or f"{'run' if name == 'run' else 'slot'}:{status}" in self.statuses
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to audit, from the command line or else the ini file. ``subtests`` is as the user wrote it.
-
-    ``repair`` is ``None`` in a session that only audits.
-    """
-
-    select: tuple[str, ...]
-    subtests: str | None
-    strict: bool
-    reports: tuple[Path, ...]
-    policy: Policy
-    repair: RepairSettings | None
+JUDGES = ("claude", "codex", "gemini")
+"""The command lines that the plugin knows how to ask."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -105,7 +69,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair",
         action="store_true",
-        help="rebuild whatever is lost or wrong and survives in other files; what is replaced is kept in .scylla/",
+        help="rebuild what is lost or wrong and survives in other files, and ask a judge again for each slot that "
+        "nothing on disk gives back; what is replaced is kept in .scylla/",
     )
     group.addoption(
         "--repair-plan", action="store_true", help="say what --repair would do, and at what cost; nothing is written"
@@ -113,7 +78,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair-level",
         metavar="LEVEL",
-        help="how far a repair goes: 'regenerate' (files from files), which is what this version can do",
+        help="how far a repair goes: 'regenerate' (files from files, for free) or 'judges' (also judge calls; the "
+        "default)",
     )
     group.addoption(
         "--repair-status",
@@ -125,6 +91,29 @@ def add_options(parser: pytest.Parser) -> None:
         "--repair-anyway",
         action="store_true",
         help="repair even though the checkpoint says that the experiment's own runner is at work",
+    )
+    group.addoption(
+        "--repair-budget",
+        metavar="USD",
+        help="what the judge calls of this session, in all its workers, may cost; calls that do not fit are not made",
+    )
+    group.addoption(
+        "--repair-max-calls", metavar="N", help="how many judge calls this session, in all its workers, may make"
+    )
+    group.addoption(
+        "--repair-max-wait",
+        metavar="SECONDS",
+        help="how long to wait for a limit to end (default 1800); slots that would have to wait longer are not judged",
+    )
+    group.addoption(
+        "--repair-retry",
+        action="store_true",
+        help="ask again also for slots for which a judge was asked as often as allowed, and gave no verdict",
+    )
+    group.addoption(
+        "--scylla-judge",
+        metavar="NAME",
+        help=f"the command line that judges: {', '.join(JUDGES)}; the default is {JUDGES[0]}",
     )
     parser.addini("scylla_exp", "experiments to audit, relative to this file, once an option asks for it", "paths")
     parser.addini("scylla_select", "ids to audit (globs); see --scylla-select", "linelist")
@@ -139,6 +128,27 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("scylla_repair_level", "how far a repair goes; see --repair-level", "string", default="")
     parser.addini("scylla_repair_status", "statuses to repair; see --repair-status", "linelist")
+    parser.addini("scylla_repair_budget", "what judge calls may cost; see --repair-budget", "string", default="")
+    parser.addini("scylla_repair_max_calls", "how many judge calls; see --repair-max-calls", "string", default="")
+    parser.addini("scylla_repair_max_wait", "how long to wait for a limit, in seconds", "string", default="1800")
+    parser.addini(
+        "scylla_repair_fallback",
+        "give a slot without a verdict a heuristic's (0.7, passed) where the agent's reply says success",
+        "bool",
+        default=False,
+    )
+    parser.addini("scylla_judge", "the command line that judges; see --scylla-judge", "string", default="")
+    parser.addini(
+        "scylla_judge_command",
+        "a command line of your own that judges: a template with {model}, {system_prompt} and {workspace}; "
+        "the prompt goes in on standard input",
+        "args",
+    )
+    parser.addini("scylla_judge_env", "further environment variables that the judge's command gets", "linelist")
+    parser.addini("scylla_judge_system_prompt", "a file with the judge's system prompt", "string", default="")
+    parser.addini("scylla_judge_timeout", "how long a judge call may take, in seconds", "string", default="1200")
+    parser.addini("scylla_attempts", "how often a slot is asked about until there is a verdict", "string", default="3")
+    parser.addini("scylla_backoff", "the first delay after a failure that may pass, in seconds", "string", default="2")
     parser.addini("scylla_max_file_mib", "the largest file that is read, in MiB", "string", default="64")
 
 
@@ -161,87 +171,3 @@ def named_experiments(config: pytest.Config, options: argparse.Namespace) -> tup
             f"no experiment to {wanted}: give --scylla-exp=DIR, or set scylla_exp = DIR in the ini file"
         )
     return named
-
-
-def read_settings(config: pytest.Config) -> Settings:
-    """Put together what was asked for.
-
-    :raises pytest.UsageError: an option has a value that it cannot have; the message says which it can.
-    """
-    from .auditing.evidence import Policy
-
-    options = config.option
-    reports = options.scylla_report
-    fallback = _one_of(config, "scylla_fallback", FALLBACK_POLICIES)
-    mib = config.getini("scylla_max_file_mib")
-    if not (mib.isascii() and mib.isdigit() and 1 <= int(mib) <= 4096):
-        raise pytest.UsageError(f"ini option scylla_max_file_mib: expected 1 to 4096 (MiB), found {mib!r}")
-    subtests = options.scylla_subtests
-    if subtests is None and config.getini("scylla_subtests"):
-        subtests = str(_ini_directory(config) / config.getini("scylla_subtests"))
-    return Settings(
-        select=tuple(options.scylla_select or config.getini("scylla_select")),
-        subtests=subtests,
-        strict=bool(config.getini("scylla_strict") if options.scylla_strict is None else options.scylla_strict),
-        reports=tuple(
-            _report_path(config.invocation_params.dir / path) for path in (reports or config.getini("scylla_report"))
-        ),
-        policy=Policy(max_file_size=int(mib) * 1024 * 1024, fallback="fail" if fallback == "fail" else "warn"),
-        repair=_repair_settings(config),
-    )
-
-
-def _repair_settings(config: pytest.Config) -> RepairSettings | None:
-    from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
-    from .repair.actions import LEVELS
-
-    options = config.option
-    if not (options.repair or options.repair_plan):
-        for option, given in (
-            ("--repair-level", options.repair_level is not None),
-            ("--repair-status", options.repair_status is not None),
-            ("--repair-anyway", options.repair_anyway),
-        ):
-            if given:
-                raise pytest.UsageError(
-                    f"{option} does nothing by itself: add --repair, or --repair-plan to look first"
-                )
-        return None
-    wanted = options.repair_level
-    if wanted is None:
-        wanted = config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
-    level = next((level for level in AVAILABLE_LEVELS if level == wanted), None)
-    if level is None:
-        place = f"--repair-level={wanted}" if options.repair_level == wanted else "ini option scylla_repair_level"
-        reason = "this version does not go that far" if wanted in LEVELS else "there is no such level"
-        raise pytest.UsageError(f"{place}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}, found {wanted!r}")
-    known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
-    statuses = options.repair_status or config.getini("scylla_repair_status")
-    for status in statuses:
-        if status not in known:
-            place = f"--repair-status={status}" if options.repair_status else "ini option scylla_repair_status"
-            raise pytest.UsageError(f"{place}: expected one of {', '.join(known)}, found {status!r}")
-    return RepairSettings(level, options.repair_plan, frozenset(statuses), options.repair_anyway)
-
-
-def _one_of(config: pytest.Config, name: str, choices: tuple[str, ...]) -> str:
-    value = str(config.getini(name))
-    if value not in choices:
-        raise pytest.UsageError(f"ini option {name}: expected one of {', '.join(choices)}, found {value!r}")
-    return value
-
-
-def _ini_directory(config: pytest.Config) -> Path:
-    return config.inipath.parent if config.inipath is not None else config.invocation_params.dir
-
-
-def _report_path(path: Path) -> Path:
-    if path.suffix not in REPORT_SUFFIXES:
-        suffixes = ", ".join(REPORT_SUFFIXES)
-        raise pytest.UsageError(f"--scylla-report={path}: expected a name that ends in {suffixes}")
-    existing = next(place for place in path.parents if os.path.lexists(place))
-    if not existing.is_dir():
-        raise pytest.UsageError(f"--scylla-report={path}: expected {existing} to be a directory, found a file")
-    if os.path.isdir(path):
-        raise pytest.UsageError(f"--scylla-report={path}: expected a file's name, found a directory")
-    return path

@@ -20,6 +20,7 @@ from .auditing.run import RunAudit
 from .auditing.status import Case
 from .experiment.expected import Experiment
 from .experiment.layout import RunId
+from .judging.estimates import Estimate
 from .repair.actions import LEVELS, Action, Level
 from .repair.plan import Plan, make_plan
 from .repair.regenerate import regenerate
@@ -37,7 +38,9 @@ class ItemOutcome:
     """One item's end: its status, its findings, and what would repair it.
 
     ``outcome`` is "passed", "repaired", "failed", "crashed", or "not-run" for one that is not sound and that the
-    session did not come to. ``remedy`` says what would repair it, ``level`` how far a repair has to go for that.
+    session did not come to, or whose judge it did not ask for a reason that passes (a limit, the budget).
+    ``remedy`` says what would repair it, ``level`` how far a repair has to go for that, and ``calls`` how many judge
+    calls it takes.
     ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known. ``actions`` are what a session that
     repairs did about it, or declined to.
     """
@@ -51,6 +54,7 @@ class ItemOutcome:
     cost_usd: float | None = None
     fallback: bool = False
     level: Level | None = None
+    calls: int = 0
     actions: tuple[Action, ...] = ()
 
     def as_data(self) -> list[Any]:
@@ -66,6 +70,7 @@ class ItemOutcome:
             self.cost_usd,
             self.fallback,
             self.level,
+            self.calls,
             [action.as_data() for action in self.actions],
         ]
 
@@ -80,6 +85,11 @@ class ItemOutcome:
     def errors(self) -> tuple[Finding, ...]:
         """The findings that are errors."""
         return tuple(found for found in self.findings if found.severity == "error")
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether a judge was asked about the slot as often as allowed."""
+        return any(found.code == "exhausted" for found in self.findings)
 
     @property
     def did_something(self) -> bool:
@@ -109,7 +119,7 @@ class ItemOutcome:
         """The same, with what it would take beyond the repair as a refusal, where no action says why it did not."""
         if self.sound or any(action.outcome in ("failed", "refused") for action in self.actions):
             return self
-        if self.level == "regenerate" and any(action.outcome == "planned" for action in self.actions):
+        if any(action.outcome == "planned" and action.level == self.level for action in self.actions):
             return self
         what = BEYOND[LEVELS.index(self.level) if self.level else 0]
         refusal = Action(self.level or "regenerate", what, "refused", reason=self.remedy)
@@ -141,6 +151,7 @@ def outcomes_of_run(
             slot.passed,
             fallback=slot.fallback,
             level=remedy[name].level,
+            calls=remedy[name].calls,
         )
     outcomes["run"] = ItemOutcome(
         audit.status,
@@ -151,6 +162,7 @@ def outcomes_of_run(
         audit.passed,
         audit.cost_usd,
         level=remedy["run"].level,
+        calls=remedy["run"].calls,
     )
     return outcomes
 
@@ -166,7 +178,8 @@ class AuditedExperiment:
 
     An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, and ``T5`` for a tier of which
     nobody knows the subtests. In a session that repairs, ``before`` is every item's outcome as first audited, and
-    ``drafts`` are the plans that were made then, in the process that made them.
+    ``drafts`` are the plans that were made then, in the process that made them; ``judge_seconds`` is how long judge
+    calls took, by model, and ``estimates`` what one is expected to take.
     """
 
     name: str
@@ -175,6 +188,8 @@ class AuditedExperiment:
     outcomes: dict[str, ItemOutcome] = field(default_factory=dict)
     before: dict[str, ItemOutcome] = field(default_factory=dict)
     drafts: dict[RunId, Draft] = field(default_factory=dict)
+    judge_seconds: dict[str, list[float]] = field(default_factory=dict)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
     selected: int = 0
     _reported: set[str] = field(default_factory=set)
 
@@ -217,6 +232,10 @@ class AuditedExperiment:
             return f"{self.name}/{head}::{last}"
         return f"{self.name}/{item_id}::{'run' if head else 'subtests'}"
 
+    def model_of(self, item_id: str) -> str:
+        """The model that the configuration gives a slot, by its item id."""
+        return self.experiment.config.judge_models[int(item_id.rpartition("_")[2]) - 1]
+
     def status_before(self, item_id: str) -> str | None:
         """An item's status as first audited, in a session that repairs."""
         before = self.before.get(item_id)
@@ -227,6 +246,11 @@ class AuditedExperiment:
         for item_id in sorted(self.outcomes):
             for action in self.outcomes[item_id].actions:
                 yield item_id, action
+
+    @property
+    def stopped_short(self) -> bool:
+        """Whether items that ran were left as they are, for a reason that passes."""
+        return any(self.outcomes[item_id].outcome == "not-run" for item_id in self._reported)
 
     @property
     def expected_items(self) -> int:

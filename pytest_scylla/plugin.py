@@ -40,10 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scylla_judge: a judge slot of an experiment (pytest-scylla)")
     roots = config.stash.get(_ROOTS, None)
     if roots is not None:
-        from .options import read_settings
         from .protocol import ShortProtocol
         from .scheduling import Distribution
         from .session import AuditSession, RunCollection
+        from .settings import read_settings
 
         settings = read_settings(config)
         session = AuditSession(config, settings, roots)

@@ -83,7 +83,7 @@ class ShortProtocol:
     def _fits(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         if not isinstance(item, ScyllaItem) or item.fixturenames != ["request"]:
             return False
-        if item.asks_for_repair and not item.parent.experiment_node.regenerates_as_shipped:
+        if item.asks_for_judge or (item.asks_for_repair and not item.parent.experiment_node.regenerates_as_shipped):
             return False
         if len(item.own_markers) > 1 or item.parent.marked:  # skip, xfail and the like: pytest knows what they mean
             return False
@@ -114,7 +114,9 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     hook, nodeid, location = item.ihook, item.nodeid, item.location
     hook.pytest_runtest_logstart(nodeid=nodeid, location=location)
     call = pytest.CallInfo.from_call(
-        lambda: check_item(item, lambda: regenerate), when="call", reraise=(KeyboardInterrupt, pytest.exit.Exception)
+        lambda: check_item(item, {"scylla_regenerate": regenerate}.__getitem__),
+        when="call",
+        reraise=(KeyboardInterrupt, pytest.exit.Exception),
     )
     properties = user_properties(item)
 
@@ -159,15 +161,15 @@ def user_properties(item: ScyllaItem) -> list[tuple[str, object]]:
 def attach_outcome(report: pytest.TestReport, item: ScyllaItem) -> None:
     """Send the outcome along: a report's extra attributes survive the way from an xdist worker, as plain data.
 
-    The item on whose behalf a whole run was repaired tells about the run's others as well: they may never run.
+    The item on whose behalf runs were changed tells about their other items as well: those may never run.
     """
     report.scylla_outcome = item.outcome.as_data()  # type: ignore[attr-defined]
-    if item.repaired_its_run:
-        run = item.parent
+    if item.acted_on:
         report.scylla_others = {  # type: ignore[attr-defined]
-            item_id: run.outcomes[name].as_data()
+            run.experiment_node.audited.nodeid(item_id): run.outcomes[name].as_data()
+            for run in item.acted_on
             for name, item_id in run.experiment_node.audited.items_of(run.run)
-            if name != item.name
+            if item_id != item.item_id or run is not item.parent
         }
 
 

@@ -1,19 +1,27 @@
-"""What a session that repairs does beside auditing: look at everything first, and give repaired items a word."""
+"""What a session that repairs does beside auditing: look at everything first, set terms, give repaired items a word."""
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
+from .asking import Asking
 from .auditing.run import garbage_collection_paused
+from .calling.ledger import Allowance, Ledger
+from .experiment.journal import calls_in
 from .experiment.runner import live_runner
 from .experiment.wording import printable
 from .items import draft_items
-from .options import Settings
+from .judging.estimates import Estimate, estimates
+from .judging.terms import Terms
+from .nodes import ASKING, ScyllaItem, TierItem
 from .outcomes import AuditedExperiment, ItemOutcome, outcome_word
+from .settings import Settings
 
-_BEFORE = "scylla_before"
+_BEFORE, _SESSION, _ESTIMATES = "scylla_before", "scylla_session", "scylla_estimates"
 
 
 class RepairSession:
@@ -30,6 +38,22 @@ class RepairSession:
         self._worker_input: dict[str, Any] | None = getattr(config, "workerinput", None)
         repair = settings.repair
         assert repair is not None
+        self._name: str = self._worker_input[_SESSION] if self._worker_input is not None else uuid.uuid4().hex
+        ledger = Ledger(
+            experiments[0].experiment.root,
+            self._name,
+            Allowance(repair.budget_usd, repair.max_calls),
+            stale_after=2 * repair.judge.timeout + 600,
+        )
+        terms = Terms(
+            ledger,
+            timeout=repair.judge.timeout,
+            backoff=repair.judge.backoff,
+            attempts=settings.policy.attempts,
+            retry=repair.retry,
+            fallback=repair.judge.fallback,
+        )
+        config.stash[ASKING] = self._asking = Asking(repair, terms)
         if not (repair.plan_only or repair.anyway or config.option.collectonly) and self._worker_input is None:
             self._refuse_live_runners()
 
@@ -46,7 +70,15 @@ class RepairSession:
         assert self._settings.repair is not None
         if self._settings.repair.plan_only:
             return "scylla: plan of a repair; nothing is written"
-        return f"scylla: repairs at level {self._settings.repair.level}: files from surviving files, no call to anybody"
+        level = self._settings.repair.level
+        if level == "regenerate":
+            return "scylla: repairs at level regenerate: files from surviving files, no call to anybody"
+        return f"scylla: repairs at level {level}: files from surviving files; a judge call where nothing survives"
+
+    @property
+    def planned_calls(self) -> int:
+        """How many judge calls the session's selection takes."""
+        return self._asking.planned
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -57,6 +89,8 @@ class RepairSession:
             if self._worker_input is not None:
                 found = self._worker_input[_BEFORE][audited.name]
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
+                known = self._worker_input[_ESTIMATES][audited.name]
+                self._asking.terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
                 continue
             with garbage_collection_paused():
                 for run in audited.experiment.runs():
@@ -64,6 +98,9 @@ class RepairSession:
                     audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
             for item_id, outcome in audited.before.items():
                 audited.keep_aside(item_id, outcome)
+            if any(outcome.level == "judges" for outcome in audited.before.values()):
+                audited.estimates = _estimates(audited)
+                self._asking.terms.estimates.update(audited.estimates)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -72,6 +109,40 @@ class RepairSession:
             audited.name: {item_id: outcome.as_data() for item_id, outcome in audited.before.items()}
             for audited in self._experiments
         }
+        node.workerinput[_SESSION] = self._name
+        node.workerinput[_ESTIMATES] = {
+            audited.name: {model: [found.seconds, found.cost_usd] for model, found in audited.estimates.items()}
+            for audited in self._experiments
+        }
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Learn which runs there are to work on, and how many judge calls that takes."""
+        ours = [item for item in session.items if isinstance(item, ScyllaItem) and not isinstance(item, TierItem)]
+        self._asking.runs = tuple(dict.fromkeys(item.parent for item in ours))
+        self._count_calls((item.parent.experiment_node.audited, item.item_id) for item in ours)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
+        """Learn from a worker how many judge calls there are to be."""
+        selected = set(ids)
+        self._count_calls(
+            (audited, item_id)
+            for audited in self._experiments
+            for item_id, outcome in audited.before.items()
+            if outcome.level == "judges" and audited.nodeid(item_id) in selected
+        )
+
+    def _count_calls(self, items: Iterable[tuple[AuditedExperiment, str]]) -> None:
+        """Count the calls for ``items``, those for which the judge was asked often enough only if it is asked again."""
+        repair = self._settings.repair
+        assert repair is not None
+        self._asking.planned = 0
+        if repair.asks_judges:
+            for audited, item_id in items:
+                outcome = audited.before.get(item_id)
+                name = item_id.rpartition("/")[2]
+                if outcome is not None and name.startswith("judge_") and repair.admits(name, outcome.status):
+                    self._asking.planned += outcome.calls or (outcome.exhausted and repair.retry)
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport
@@ -81,3 +152,8 @@ class RepairSession:
         if data is not None and report.when == "call" and outcome_word(data) == "repaired":
             return "repaired", "r", ("REPAIRED", {"cyan": True})
         return None
+
+
+def _estimates(audited: AuditedExperiment) -> dict[str, Estimate]:
+    timings = [(model, taken) for model, found in audited.judge_seconds.items() for taken in found]
+    return estimates(audited.experiment, timings, calls_in(audited.experiment.root))

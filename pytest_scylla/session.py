@@ -15,10 +15,10 @@ from .experiment.expected import load_experiment
 from .experiment.layout import TIER, run_named_in
 from .invocation import Inside
 from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
-from .options import Settings
 from .outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
 from .protocol import attach_outcome, user_properties
 from .report import terminal
+from .settings import Settings
 
 
 class AuditSession:
@@ -174,8 +174,9 @@ class AuditSession:
             audited, item_id = located
             # Without data, a worker died, or a fixture of someone else failed: the item was not looked at.
             audited.keep(item_id, ItemOutcome(NOT_AUDITED, "crashed") if data is None else ItemOutcome.from_data(data))
-            for other_id, other in getattr(report, "scylla_others", {}).items():
-                audited.keep_aside(other_id, ItemOutcome.from_data(other))
+            for nodeid, other in getattr(report, "scylla_others", {}).items():
+                if located := self.locate(nodeid):
+                    located[0].keep_aside(located[1], ItemOutcome.from_data(other))
 
     # Reporting
 
@@ -194,6 +195,7 @@ class AuditSession:
             return
         interrupted = self._interrupted or exitstatus == pytest.ExitCode.INTERRUPTED
         stopped = bool(session.shouldfail or session.shouldstop) or exitstatus == pytest.ExitCode.INTERNAL_ERROR
+        stopped = stopped or any(audited.stopped_short for audited in self.experiments)
         if self._settings.reports:
             from .report import json_file
         for path in self._settings.reports:

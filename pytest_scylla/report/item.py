@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from ..outcomes import BEYOND, ItemOutcome
 from ..repair.actions import Action
 
@@ -26,13 +29,70 @@ def failure_text(item_id: str, outcome: ItemOutcome) -> str:
 def action_line(action: Action, remedy: str = "") -> str:
     """One action in one line; nothing for a refusal that says no more than ``remedy`` does."""
     if action.outcome in ("done", "planned"):
-        verb = "rebuilt" if action.outcome == "done" else "would rebuild"
-        return f"{verb} {', '.join(action.files)}{_from(action)}"
+        return _judged(action) if action.level == "judges" else _rebuilt(action)
     if action.reason == remedy:
         return ""
     if action.outcome == "failed":
-        return f"{action.what} failed: {action.reason}"
+        calls = f" ({_calls(action)})" if action.calls else ""
+        return f"{action.what} failed{calls}: {action.reason}"
     return f"{'no repair' if action.what in BEYOND else f'{action.what} not rebuilt'}: {action.reason}"
+
+
+def money(cost_usd: float | None) -> str:
+    """A cost in people's words."""
+    return "cost unknown" if cost_usd is None else f"{cost_usd:.2f} USD"
+
+
+def total_cost(actions: Iterable[Action]) -> float | None:
+    """What actions cost together, in USD; ``None`` where that is not known of one of them."""
+    costs = [action.cost_usd for action in actions]
+    return None if None in costs else math.fsum(cost for cost in costs if cost is not None)
+
+
+def total_seconds(actions: Iterable[Action]) -> float | None:
+    """How long actions take, one after the other; ``None`` where that is not known of one of them."""
+    times = [action.seconds for action in actions]
+    return None if None in times else math.fsum(seconds for seconds in times if seconds is not None)
+
+
+def duration(seconds: float) -> str:
+    """A duration in people's words, to the two largest units.
+
+    >>> duration(42.4), duration(630), duration(7260)
+    ('42 s', '10 min 30 s', '2 h 1 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def _rebuilt(action: Action) -> str:
+    verb = "rebuilt" if action.outcome == "done" else "would rebuild"
+    return f"{verb} {', '.join(action.files)}{_from(action)}"
+
+
+def _judged(action: Action) -> str:
+    reason = f"; {action.reason}" if action.reason else ""
+    if action.outcome == "planned":
+        return f"would ask the judge ({_calls(action)}) for {_last(action)}{reason}"
+    if action.calls:
+        return f"asked the judge ({_calls(action)}), wrote {_last(action)}{reason}"
+    return f"wrote {_last(action)}{reason or ' from the answer that the judge gave before'}"
+
+
+def _calls(action: Action) -> str:
+    return f"{action.calls} call{'s' * (action.calls != 1)}, {money(action.cost_usd)}"
+
+
+def _last(action: Action) -> str:
+    """The last of its files, which is the one that counts, and how many others."""
+    others = len(action.files) - 1
+    return f"{action.files[-1]}{f' and {others} more' if others else ''}"
 
 
 def _from(action: Action) -> str:

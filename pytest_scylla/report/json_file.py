@@ -21,6 +21,7 @@ from ..experiment.layout import RunId
 from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of
 from ..repair.actions import Action
 from .counts import UNKNOWN, completeness, count
+from .item import total_cost
 
 REPAIRED = 1
 STOPPED_EARLY = 2
@@ -102,18 +103,18 @@ def _is_told(outcome: ItemOutcome) -> bool:
 
 def _repairs(actions: list[Action]) -> dict[str, Any]:
     ends = Counter(action.outcome for action in actions)
+    made = [action for action in actions if action.outcome != "planned"]
     calls = Counter[str]()
-    for action in actions:
+    for action in made:
         calls[action.level] += action.calls
-    costs = [action.cost_usd for action in actions]
     return {
-        "regenerated": sum(len(action.files) for action in actions if action.outcome == "done"),
+        "regenerated": sum(len(action.files) for action in made if action.level == "regenerate"),
         "judge_calls": calls["judges"],
         "agent_runs": calls["agents"],
         "failed": ends["failed"],
         "refused": ends["refused"],
-        "cost_usd": None if None in costs else math.fsum(cost for cost in costs if cost is not None),
-        "seconds": round(math.fsum(action.seconds for action in actions), 6),
+        "cost_usd": total_cost(made),
+        "seconds": round(math.fsum(action.seconds or 0.0 for action in made), 6),
     }
 
 

@@ -19,11 +19,11 @@ from ..auditing.experiment import audit_experiment
 from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
 from ..experiment.keeping import KEEPING
 from ..experiment.wording import printable
-from ..options import Settings
 from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of, run_of
-from ..repair.actions import Level
+from ..repair.actions import Action, Level
+from ..settings import Settings
 from .counts import Counts, count
-from .item import action_line
+from .item import action_line, duration, money, total_cost, total_seconds
 
 MANY = 30
 """Above this many failing items they are listed by cause instead of one by one."""
@@ -150,29 +150,54 @@ def _comparison(before: Counts, after: Counts) -> list[str]:
 
 
 def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
-    """What was rebuilt or would be, what failed, and how far a repair of the rest has to go."""
+    """What was rebuilt and judged or would be, what failed, and how far a repair of the rest has to go."""
     actions = list(audited.actions())
-    done = [(item_id, action) for item_id, action in actions if action.outcome == "done"]
-    planned = [(item_id, action) for item_id, action in actions if action.outcome == "planned"]
-    failed = [action for _, action in actions if action.outcome == "failed"]
     lines = []
-    for verb, found in (("rebuilt", done), ("would rebuild", planned)):
+    for verb, ending in (("rebuilt", "done"), ("would rebuild", "planned")):
+        found = [(item_id, action) for item_id, action in _of(actions, "regenerate") if action.outcome == ending]
         if found:
             runs = len({run_of(item_id) for item_id, _ in found})
             lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}")
-            if verbosity > 0 or (found is planned and len(found) <= MANY and verbosity == 0):
+            if verbosity > 0 or (ending == "planned" and len(found) <= MANY and verbosity == 0):
                 lines += [f"  {action_line(action)}" for _, action in found]
             elif verbosity == 0:
                 names = Counter(_kind_of_file(action.what) for _, action in found)
                 lines += [f"  {number:>6} {name}" for name, number in names.most_common()]
-    if done:
+    lines += _call_lines(audited, list(_of(actions, "judges")))
+    if any(action.outcome == "done" for _, action in actions):
         place = printable(os.path.join(audited.experiment.given, KEEPING))
         lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
-    if planned:
-        lines.append("nothing was written; --repair does it, and calls nobody")
+    if any(action.outcome == "planned" and not action.reason for _, action in actions):
+        lines.append("nothing was written and nobody was asked; --repair does it")
+    failed = [action for _, action in actions if action.outcome == "failed"]
     lines += [f"  {action_line(action)}" for action in failed[: None if verbosity > 0 else MANY]]
+    passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
+    lines += [f"{number} slot{_s(number)} {reason}" for reason, number in passing.most_common(_EXAMPLES)]
     left = Counter(_NEEDS[found.level] for found in audited.outcomes.values() if found.outcome in ("failed", "not-run"))
     lines += [f"not sound: {number} item{_s(number)} {need}" for need, number in left.most_common()]
+    return lines
+
+
+def _of(actions: Iterable[tuple[str, Action]], level: Level) -> Iterator[tuple[str, Action]]:
+    return ((item_id, action) for item_id, action in actions if action.level == level)
+
+
+def _call_lines(audited: AuditedExperiment, actions: list[tuple[str, Action]]) -> list[str]:
+    """How many judge calls were made or would be, at what cost; of those that would be, by model."""
+    lines = []
+    if called := [action for _, action in actions if action.outcome != "planned" and action.calls]:
+        calls, done = sum(action.calls for action in called), sum(action.outcome == "done" for action in called)
+        cost = money(total_cost(called))
+        lines.append(f"asked judges: {calls} call{_s(calls)}, {cost}; {done} slot{_s(done)} judged")
+    planned = [(audited.model_of(item_id), action) for item_id, action in actions if action.outcome == "planned"]
+    if planned:
+        lines.append(f"would ask judges: {len(planned)} call{_s(len(planned))}")
+        for model in dict.fromkeys(model for model, _ in planned):
+            of_model = [action for found, action in planned if found == model]
+            price, seconds = total_cost(of_model), total_seconds(of_model)
+            time = "time unknown" if seconds is None else f"about {duration(seconds)} one after the other"
+            about = "about " * (price is not None)
+            lines.append(f"  {len(of_model):>6} {printable(model, 60)}: {time}, {about}{money(price)}")
     return lines
 
 

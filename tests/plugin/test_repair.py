@@ -181,7 +181,7 @@ def test_what_no_surviving_file_gives_back_still_fails_and_says_what_it_takes(pr
     lose_slot(project.experiment, "T0/00/run_02/judge_03")
     lose_run(project.experiment, "T1/01/run_01")
     before = snapshot(project.experiment)
-    result = project.audit("--repair")
+    result = project.audit("--repair", "--repair-level=regenerate")
     assert result.ret == 1
     assert _words(result) == {"passed": 19, "failed": 5}
     text = result.stdout.str()
@@ -250,7 +250,7 @@ def test_under_strict_a_warning_that_cannot_be_repaired_fails_with_the_reason(pr
 def test_a_fallback_that_is_to_fail_is_left_to_a_judge(project: Project) -> None:
     edit_json(judgment_of(project.experiment, "T0/00/run_01/judge_01"), fallback=True)
     before = snapshot(project.experiment)
-    result = project.audit("--repair", "-o", "scylla_fallback=fail")
+    result = project.audit("--repair", "--repair-level=regenerate", "-o", "scylla_fallback=fail")
     assert with_outcome(result, "failed") == [node_id("T0/00/run_01/judge_01")]
     assert "repair: 1 judge call" in result.stdout.str()
     assert snapshot(project.experiment) == before
@@ -283,7 +283,7 @@ def test_a_plan_writes_nothing_and_ends_like_an_audit(damaged: Project, args: tu
     assert result.ret == 1
     assert _words(result) == {"passed": 19, "failed": 5}
     assert snapshot(damaged.experiment) == before
-    assert "nothing was written; --repair does it, and calls nobody" in result.outlines
+    assert "nothing was written and nobody was asked; --repair does it" in result.outlines
     assert "scylla: plan of a repair; nothing is written" in result.outlines
 
 
@@ -381,7 +381,6 @@ def test_the_level_that_there_is_can_be_named(damaged: Project, args: tuple[str,
 @pytest.mark.parametrize(
     ("level", "reason"),
     [
-        ("judges", "does not go that far"),
         ("agents", "does not go that far"),
         ("everything", "no such level"),
         ("Regenerate", "no such level"),

@@ -186,7 +186,7 @@ def test_what_is_refused_is_told_with_the_reason_and_the_level_that_it_takes(pro
     beyond_rebuilding(project.experiment, "T1/02/run_02")
     lose_slot(project.experiment, "T1/01/run_01/judge_01")
     lose_run(project.experiment, "T0/00/run_01")
-    assert project.audit("--repair", REPORT).ret == 1
+    assert project.audit("--repair", "--repair-level=regenerate", REPORT).ret == 1
     actions = acted_on(project)
     done, refused = actions["T1/02/run_02"]
     assert (done["what"], done["outcome"]) == ("agent/output.txt", "done")
@@ -208,7 +208,7 @@ def test_what_is_refused_is_told_with_the_reason_and_the_level_that_it_takes(pro
 
 def test_a_slot_that_only_a_judge_can_restore_says_so(project: Project) -> None:
     lose_slot(project.experiment, "T1/01/run_01/judge_01")
-    project.audit("--repair", REPORT)
+    project.audit("--repair", "--repair-level=regenerate", REPORT)
     (item,) = (item for item_id, item in items_of_repair(project).items() if item_id.endswith("judge_01"))
     assert {action["outcome"] for action in item["actions"]} == {"refused"}
     assert (item["status_before"], item["status"], item["outcome"]) == ("failed", "failed", "failed")

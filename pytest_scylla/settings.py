@@ -1,0 +1,244 @@
+"""What a session was asked for, from the command line or else the ini file, checked."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .auditing.evidence import Policy
+from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
+from .options import JUDGES
+from .repair.actions import LEVELS
+
+if TYPE_CHECKING:
+    from .repair.actions import Level
+
+AVAILABLE_LEVELS: tuple[Level, ...] = ("regenerate", "judges")
+"""The levels of repair that this version has; the last is the default."""
+
+REPORT_SUFFIXES = (".json",)
+FALLBACK_POLICIES = ("warn", "fail")
+
+
+@dataclass(frozen=True)
+class JudgeSettings:
+    """Who judges, and how. ``command`` is a template of the user's own, in the place of the command line ``name``.
+
+    ``environment`` names variables that it gets beside the usual ones; ``system_prompt`` is the user's, if they have
+    one. ``timeout`` and ``backoff`` are in seconds.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: tuple[str, ...]
+    system_prompt: str | None
+    timeout: float
+    backoff: float
+    fallback: bool
+
+
+@dataclass(frozen=True)
+class RepairSettings:
+    """How to repair. ``plan_only``: say what would be done, and write nothing.
+
+    ``statuses`` are the ones to act on, such as "run:results" or "slot:failed"; all of them where there is none.
+    ``anyway``: also while the experiment's own runner seems to be at work. ``retry``: ask again also for slots for
+    which a judge was asked as often as allowed. ``max_wait`` is in seconds; ``budget_usd`` and ``max_calls`` are
+    ``None`` where nobody set them.
+    """
+
+    level: Level
+    plan_only: bool
+    statuses: frozenset[str]
+    anyway: bool
+    retry: bool
+    max_wait: float
+    budget_usd: float | None
+    max_calls: int | None
+    judge: JudgeSettings
+
+    @property
+    def asks_judges(self) -> bool:
+        """Whether a repair goes as far as judge calls."""
+        return self.level != "regenerate"
+
+    def admits(self, name: str, status: str) -> bool:
+        """Whether to act on the item ``name`` ("run", or "judge_01") of this status."""
+        return not self.statuses or f"{'run' if name == 'run' else 'slot'}:{status}" in self.statuses
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to audit, from the command line or else the ini file. ``subtests`` is as the user wrote it.
+
+    ``repair`` is ``None`` in a session that only audits.
+    """
+
+    select: tuple[str, ...]
+    subtests: str | None
+    strict: bool
+    reports: tuple[Path, ...]
+    policy: Policy
+    repair: RepairSettings | None
+
+
+def read_settings(config: pytest.Config) -> Settings:
+    """Put together what was asked for.
+
+    :raises pytest.UsageError: an option has a value that it cannot have; the message says which it can.
+    """
+    options = config.option
+    reports = options.scylla_report
+    fallback = _one_of(config, "scylla_fallback", FALLBACK_POLICIES)
+    mib = _whole(config.getini("scylla_max_file_mib"), "ini option scylla_max_file_mib", 1, 4096, "MiB")
+    subtests = options.scylla_subtests
+    if subtests is None and config.getini("scylla_subtests"):
+        subtests = str(_ini_directory(config) / config.getini("scylla_subtests"))
+    return Settings(
+        select=tuple(options.scylla_select or config.getini("scylla_select")),
+        subtests=subtests,
+        strict=bool(config.getini("scylla_strict") if options.scylla_strict is None else options.scylla_strict),
+        reports=tuple(
+            _report_path(config.invocation_params.dir / path) for path in (reports or config.getini("scylla_report"))
+        ),
+        policy=Policy(
+            max_file_size=mib * 1024 * 1024,
+            fallback="fail" if fallback == "fail" else "warn",
+            attempts=_whole(config.getini("scylla_attempts"), "ini option scylla_attempts", 1, 100, "attempts"),
+        ),
+        repair=_repair_settings(config),
+    )
+
+
+def _repair_settings(config: pytest.Config) -> RepairSettings | None:
+    options = config.option
+    if not (options.repair or options.repair_plan):
+        for option, given in (
+            ("--repair-level", options.repair_level is not None),
+            ("--repair-status", options.repair_status is not None),
+            ("--repair-anyway", options.repair_anyway),
+            ("--repair-retry", options.repair_retry),
+            ("--repair-budget", options.repair_budget is not None),
+            ("--repair-max-calls", options.repair_max_calls is not None),
+            ("--repair-max-wait", options.repair_max_wait is not None),
+            ("--scylla-judge", options.scylla_judge is not None),
+        ):
+            if given:
+                raise pytest.UsageError(
+                    f"{option} does nothing by itself: add --repair, or --repair-plan to look first"
+                )
+        return None
+    wanted = options.repair_level
+    if wanted is None:
+        wanted = config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
+    level = next((level for level in AVAILABLE_LEVELS if level == wanted), None)
+    if level is None:
+        place = f"--repair-level={wanted}" if options.repair_level == wanted else "ini option scylla_repair_level"
+        reason = "this version does not go that far" if wanted in LEVELS else "there is no such level"
+        raise pytest.UsageError(f"{place}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}, found {wanted!r}")
+    known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
+    statuses = options.repair_status or config.getini("scylla_repair_status")
+    for status in statuses:
+        if status not in known:
+            place = f"--repair-status={status}" if options.repair_status else "ini option scylla_repair_status"
+            raise pytest.UsageError(f"{place}: expected one of {', '.join(known)}, found {status!r}")
+    budget, calls = _either(config, "repair_budget"), _either(config, "repair_max_calls")
+    return RepairSettings(
+        level,
+        options.repair_plan,
+        frozenset(statuses),
+        options.repair_anyway,
+        options.repair_retry,
+        max_wait=_number(*_either(config, "repair_max_wait"), 7 * 86400, "seconds"),
+        budget_usd=_number(*budget, 1e9, "USD") if budget[0] else None,
+        max_calls=_whole(*calls, 0, 1_000_000, "calls") if calls[0] else None,
+        judge=_judge_settings(config),
+    )
+
+
+def _judge_settings(config: pytest.Config) -> JudgeSettings:
+    given, place = _either(config, "scylla_judge", ini="scylla_judge")
+    command = tuple(config.getini("scylla_judge_command"))
+    if given and command and config.option.scylla_judge is None:
+        raise pytest.UsageError("ini options scylla_judge and scylla_judge_command: expected one of them, found both")
+    name = given or JUDGES[0]
+    if name not in JUDGES:
+        raise pytest.UsageError(f"{place}: expected one of {', '.join(JUDGES)}, found {name!r}")
+    if config.option.scylla_judge is not None:
+        command = ()
+    return JudgeSettings(
+        name=name,
+        command=command,
+        environment=tuple(config.getini("scylla_judge_env")),
+        system_prompt=_system_prompt(config),
+        timeout=_number(
+            config.getini("scylla_judge_timeout"), "ini option scylla_judge_timeout", 7 * 86400, "seconds", least=1
+        ),
+        backoff=_number(config.getini("scylla_backoff"), "ini option scylla_backoff", 3600, "seconds"),
+        fallback=config.getini("scylla_repair_fallback"),
+    )
+
+
+def _system_prompt(config: pytest.Config) -> str | None:
+    path: str = config.getini("scylla_judge_system_prompt")
+    if not path:
+        return None
+    place = _ini_directory(config) / path
+    try:
+        return place.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno or 0) if isinstance(error, OSError) else "it is not UTF-8"
+        raise pytest.UsageError(f"ini option scylla_judge_system_prompt: {place}: {reason}") from None
+
+
+def _either(config: pytest.Config, option: str, ini: str = "") -> tuple[str, str]:
+    """The value of an option or of its ini twin, and how to call it in a message."""
+    given = getattr(config.option, option)
+    if given is not None:
+        return given, f"--{option.replace('_', '-')}={given}"
+    ini = ini or f"scylla_{option}"
+    return config.getini(ini), f"ini option {ini}"
+
+
+def _whole(given: str, place: str, least: int, most: int, unit: str) -> int:
+    if not (given.isascii() and given.isdigit() and least <= int(given[:20]) <= most):
+        raise pytest.UsageError(f"{place}: expected {least} to {most} ({unit}), found {given!r}")
+    return int(given)
+
+
+def _number(given: str, place: str, most: float, unit: str, *, least: float = 0) -> float:
+    try:
+        value = float(given)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= most:
+        raise pytest.UsageError(f"{place}: expected a number from {least:g} to {most:g} ({unit}), found {given!r}")
+    return value
+
+
+def _one_of(config: pytest.Config, name: str, choices: tuple[str, ...]) -> str:
+    value = str(config.getini(name))
+    if value not in choices:
+        raise pytest.UsageError(f"ini option {name}: expected one of {', '.join(choices)}, found {value!r}")
+    return value
+
+
+def _ini_directory(config: pytest.Config) -> Path:
+    return config.inipath.parent if config.inipath is not None else config.invocation_params.dir
+
+
+def _report_path(path: Path) -> Path:
+    if path.suffix not in REPORT_SUFFIXES:
+        suffixes = ", ".join(REPORT_SUFFIXES)
+        raise pytest.UsageError(f"--scylla-report={path}: expected a name that ends in {suffixes}")
+    existing = next(place for place in path.parents if os.path.lexists(place))
+    if not existing.is_dir():
+        raise pytest.UsageError(f"--scylla-report={path}: expected {existing} to be a directory, found a file")
+    if os.path.isdir(path):
+        raise pytest.UsageError(f"--scylla-report={path}: expected a file's name, found a directory")
+    return path
