@@ -7,15 +7,16 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
+from .calling.calls import Waiting
 from .calling.pauses import pauses
 from .experiment.errors import ExperimentGone
 from .experiment.locks import Held
 from .items import gone, judged_items
-from .judging.slot import Judged, SlotJudging, Waiting
+from .judging.slot import Judged, SlotJudging
 
 if TYPE_CHECKING:
     from .judging.contract import Judge
-    from .judging.terms import Terms
+    from .judging.terms import JudgeTerms
     from .nodes import RunNode
     from .repair.request import Regenerate
     from .settings import RepairSettings
@@ -33,7 +34,7 @@ class Asking:
     ``runs`` are the session's, and ``planned`` the judge calls that its selection takes, once that is known.
     """
 
-    def __init__(self, repair: RepairSettings, terms: Terms) -> None:
+    def __init__(self, repair: RepairSettings, terms: JudgeTerms) -> None:
         self._repair = repair
         self.terms = terms
         self.runs: tuple[RunNode, ...] = ()

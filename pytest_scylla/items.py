@@ -16,7 +16,7 @@ from .repair.transaction import draft_repair, planned_actions, repair_run
 
 if TYPE_CHECKING:
     from .judging.slot import Judged
-    from .judging.terms import Terms
+    from .judging.terms import JudgeTerms
     from .repair.actions import Action
     from .repair.plan import Admits
     from .repair.request import Regenerate
@@ -82,7 +82,7 @@ def plan_items(
     settings: Settings,
     regenerate: Regenerate,
     admits: Admits,
-    terms: Terms,
+    terms: JudgeTerms,
     to_judge: Iterable[str],
 ) -> tuple[Outcomes, Actions]:
     """Plan the same, and the judge calls for the slots ``to_judge``; nothing is written, nobody is asked."""

@@ -18,9 +18,9 @@ from typing import Any
 from .auditing.findings import Finding
 from .auditing.run import RunAudit
 from .auditing.status import Case
+from .calling.estimates import Estimate
 from .experiment.expected import Experiment
 from .experiment.layout import RunId
-from .judging.estimates import Estimate
 from .repair.actions import LEVELS, Action, Level
 from .repair.plan import Plan, make_plan
 from .repair.regenerate import regenerate

@@ -10,13 +10,13 @@ import pytest
 
 from .asking import Asking
 from .auditing.run import garbage_collection_paused
+from .calling.estimates import Estimate, estimates
 from .calling.ledger import Allowance, Ledger
 from .experiment.journal import calls_in
 from .experiment.runner import live_runner
 from .experiment.wording import printable
 from .items import draft_items
-from .judging.estimates import Estimate, estimates
-from .judging.terms import Terms
+from .judging.terms import JudgeTerms
 from .nodes import ASKING, ScyllaItem, TierItem
 from .outcomes import AuditedExperiment, ItemOutcome, outcome_word
 from .settings import Settings
@@ -45,10 +45,11 @@ class RepairSession:
             Allowance(repair.budget_usd, repair.max_calls),
             stale_after=2 * repair.judge.timeout + 600,
         )
-        terms = Terms(
+        terms = JudgeTerms(
+            "judge-call",
             ledger,
-            timeout=repair.judge.timeout,
-            backoff=repair.judge.backoff,
+            repair.judge.timeout,
+            repair.judge.backoff,
             attempts=settings.policy.attempts,
             retry=repair.retry,
             fallback=repair.judge.fallback,
@@ -156,4 +157,5 @@ class RepairSession:
 
 def _estimates(audited: AuditedExperiment) -> dict[str, Estimate]:
     timings = [(model, taken) for model, found in audited.judge_seconds.items() for taken in found]
-    return estimates(audited.experiment, timings, calls_in(audited.experiment.root))
+    calls = (call for call in calls_in(audited.experiment.root) if call.what == "judge-call")
+    return estimates(audited.experiment.config.judge_models, timings, (), calls)

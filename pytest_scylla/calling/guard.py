@@ -143,12 +143,11 @@ class _Watch:
             _kill(os.killpg, self.command)
         deadline = time.monotonic() + PATIENCE
         # What is killed leaves its children to this process, generation by generation. None but this process reaps
-        # them, so that meanwhile their ids, and those of their groups, are nobody else's.
+        # them, so that their groups keep their ids until then.
         while self._reap() and time.monotonic() < deadline:
-            for child, group in _children():
-                _kill(os.kill, child)
+            for group in _groups_of_children():
                 if group != os.getpgrp():
-                    _kill(os.killpg, group)  # all of it at once: who forks faster than can be listed ends here
+                    _kill(os.killpg, group)  # all of it at once, so that nobody forks faster than can be listed
             self._wait(0.02)
 
     def _reap(self) -> bool:
@@ -205,8 +204,8 @@ def _kill(kill: Callable[[int, int], None], target: int) -> None:
         kill(target, signal.SIGKILL)
 
 
-def _children() -> Iterator[tuple[int, int]]:
-    """This process's children, each with its group, dead ones too; none where the system does not list them."""
+def _groups_of_children() -> Iterator[int]:
+    """The group of each child of this process, dead or alive; none where the system does not list them."""
     with suppress(OSError):
         own = os.getpid()
         if os.readlink("/proc/self") != str(own):  # another namespace's, whose numbers mean other processes here
@@ -216,7 +215,7 @@ def _children() -> Iterator[tuple[int, int]]:
                 # Behind the last bracket: a command's name is in brackets, and may hold any character.
                 _, parent, group, *_ = file.read().rpartition(b")")[2].split()
                 if int(parent) == own:
-                    yield int(name), int(group)
+                    yield int(group)
 
 
 def remove_tree(path: str) -> None:

@@ -139,7 +139,6 @@ def _guarded(
                 stdout=stdout,
                 stderr=stderr,
                 pass_fds=(theirs, notes.fileno()),
-                cwd="/",
                 start_new_session=True,
             )
         finally:

@@ -22,6 +22,9 @@ from .strict_json import Json, MalformedJSON, parse_object
 from .timestamps import moment
 from .wording import printable
 
+CallKind = Literal["judge-call", "agent-run"]
+"""What is called: a judge for a slot, or an agent for a run."""
+
 CallOutcome = Literal["answered", "unusable", "limit", "transient", "timeout", "permanent", "interrupted"]
 """What came of a call: a verdict, an answer that is none, a limit, a failure that may pass, no answer in time, a
 failure that will not pass, an interruption."""
@@ -33,18 +36,19 @@ MOST_USD = 1_000_000
 """No call costs more."""
 
 _MOST_USAGE = 10_000  # characters
-_CALL = "judge-call"
+_CALLS = ("judge-call", "agent-run")
 
 
 @dataclass(frozen=True, slots=True)
 class CallEntry:
-    """A call of a judge, as the journal tells of it.
+    """A call of a judge, or of an agent, as the journal tells of it.
 
-    ``item`` is the slot's id; ``command`` and ``model`` are what was called; ``attempt`` counts from 1. ``cost_usd``
+    ``item`` is the slot's id, or the run's; ``command`` and ``model`` are what was called; ``attempt`` counts from 1. ``cost_usd``
     and ``usage`` are ``None`` where they are not known. The texts are as they were read, so not fit to be shown.
     """
 
     time: datetime
+    what: CallKind
     item: str
     command: str
     model: str
@@ -63,6 +67,7 @@ def stamp() -> dict[str, Json]:
 
 def call_entry(
     *,
+    what: CallKind,
     item: str,
     command: str,
     model: str,
@@ -73,14 +78,14 @@ def call_entry(
     cost_usd: float | None = None,
     usage: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The line that tells of a call for the slot ``item``, for :meth:`.keeping.Keeping.write_journal`.
+    """The line that tells of a call for ``item``, for :meth:`.keeping.Keeping.write_journal`.
 
-    What a judge reported as its cost (USD) or usage may be anything; what is no such thing is told of as not known.
+    What somebody reported as its cost (USD) or usage may be anything; what is no such thing is told of as not known.
     """
     entry = {
         **stamp(),
         "item": item,
-        "what": _CALL,
+        "what": what,
         "command": command,
         "model": model,
         "attempt": attempt,
@@ -103,9 +108,10 @@ def calls_in(root: Path) -> Iterator[CallEntry]:
     with open_experiment(root) as folder:
         for entry in _entries(folder):
             time = moment(entry["time"])
-            if entry["what"] == _CALL and time is not None:
+            if entry["what"] in _CALLS and time is not None:
                 yield CallEntry(
                     time=time,
+                    what=entry["what"],
                     item=entry["item"],
                     command=entry["command"],
                     model=entry["model"],

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..auditing.verdicts import verdicts_in
+from ..calling.failures import CallFailed
 from ..calling.presets import PRESETS, Preset, UnfitModel, argv, filled, own_command, reduced
 from ..calling.process import Finished, run_command
 from ..calling.replies import Failure, read_reply
@@ -19,7 +20,6 @@ from ..experiment.wording import printable
 from .answer import SYSTEM_PROMPT
 from .contract import (
     Judge,
-    JudgeFailed,
     JudgeLimit,
     JudgePermanent,
     JudgeReply,
@@ -107,7 +107,7 @@ def _reads_the_same(stdout: bytes, text: str) -> bool:
     return verdicts_in(stdout.decode("utf-8", "replace")) == verdicts_in(text)
 
 
-def _failed(failure: Failure, reason: str, finished: Finished) -> JudgeFailed:
+def _failed(failure: Failure, reason: str, finished: Finished) -> CallFailed:
     cost, stdout, stderr = failure.cost_usd, finished.stdout, finished.stderr
     if failure.kind == "limit":
         return JudgeLimit(reason, failure.reset_at, cost_usd=cost, stdout=stdout, stderr=stderr)

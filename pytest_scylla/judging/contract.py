@@ -6,12 +6,10 @@ A conftest.py may override the fixture ``scylla_judge`` with anything that keeps
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-Scope = Literal["slot", "model", "all"]
-"""What a call that can never succeed says about others: nothing; that this model's cannot; that no call can."""
+from ..calling.failures import CallLimit, CallPermanent, CallTimeout, CallTransient
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +60,17 @@ class Judge(Protocol):
         """
 
 
-class JudgeFailed(Exception):
-    """A call of a judge that gave no answer; ``str()`` says why, in one line.
-
-    ``cost_usd`` is what it cost all the same, ``None`` where that is not known. ``stdout`` and ``stderr`` are what a
-    command line printed.
-    """
-
-    def __init__(
-        self, reason: str, *, cost_usd: float | None = None, stdout: bytes = b"", stderr: bytes = b""
-    ) -> None:
-        super().__init__(reason)
-        self.cost_usd = cost_usd
-        self.stdout = stdout
-        self.stderr = stderr
-
-
-class JudgeLimit(JudgeFailed):
+class JudgeLimit(CallLimit):
     """A limit is reached; ``reset_at`` is when it ends (with a time zone), ``None`` where that is not known."""
 
-    def __init__(self, reason: str, reset_at: datetime | None = None, **rest: Any) -> None:
-        super().__init__(reason, **rest)
-        self.reset_at = reset_at
 
-
-class JudgeTransient(JudgeFailed):
+class JudgeTransient(CallTransient):
     """The service or the way to it failed, and may work again in a moment."""
 
 
-class JudgeTimeout(JudgeFailed):
+class JudgeTimeout(CallTimeout):
     """No answer came in time."""
 
 
-class JudgePermanent(JudgeFailed):
-    """No call like this will ever work; ``scope`` says which others will not either."""
-
-    def __init__(self, reason: str, scope: Scope = "slot", **rest: Any) -> None:
-        super().__init__(reason, **rest)
-        self.scope = scope
+class JudgePermanent(CallPermanent):
+    """No call like this will ever work; ``scope`` says which others will not either: "slot", "model" or "all"."""

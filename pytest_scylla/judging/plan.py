@@ -18,7 +18,7 @@ from ..repair.request import Regenerate, written_like
 from .answer import read_answer, slot_files
 from .contract import JudgeReply
 from .slot import JUDGE_CALL
-from .terms import Terms
+from .terms import JudgeTerms
 
 _ANY_ANSWER = '{"score": 0.5, "passed": true, "reasoning": "not yet known"}'
 
@@ -28,7 +28,7 @@ def planned_calls(
     case: Case,
     audit: RunAudit,
     slots: Iterable[str],
-    terms: Terms,
+    terms: JudgeTerms,
     regenerate: Regenerate,
     admits: Admits,
 ) -> dict[str, tuple[Action, ...]]:

@@ -12,22 +12,20 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-import tenacity
 
 from ..auditing.derived import exit_codes
 from ..auditing.evidence import Policy, SlotEvidence
 from ..auditing.run import RunAudit, examine
 from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
-from ..calling.ledger import MustWait, Refused
-from ..calling.pauses import paused_until, set_pause
+from ..calling.calls import AnotherFirst, Called, Calls, NotGranted, Waiting
+from ..calling.failures import CallFailed, CallLimit
+from ..calling.pauses import paused_until
 from ..experiment.attempts import Attempt, keep_attempt, kept_reply, relevant
 from ..experiment.expected import Experiment
-from ..experiment.journal import CallOutcome, call_entry
 from ..experiment.keeping import Keeping
 from ..experiment.layout import SlotId
 from ..experiment.records import Folder, open_below, open_experiment
@@ -47,38 +45,12 @@ from .answer import (
     response_bytes,
     slot_files,
 )
-from .contract import (
-    JudgeFailed,
-    JudgeLimit,
-    JudgePermanent,
-    JudgeReply,
-    JudgeRequest,
-    JudgeTimeout,
-    JudgeTransient,
-)
-from .terms import TRANSIENT_CALLS, Terms
+from .contract import JudgeReply, JudgeRequest
+from .terms import JudgeTerms
 
 JUDGE_CALL = "judge call"
 
-_KINDS: dict[type[JudgeFailed], CallOutcome] = {
-    JudgeLimit: "limit",
-    JudgeTransient: "transient",
-    JudgeTimeout: "timeout",
-    JudgeFailed: "permanent",
-}
-
-_UNKNOWN_LIMIT = timedelta(minutes=5)
-"""How long a limit is taken to hold of which nobody says when it ends."""
-
-_LONGEST_BACKOFF = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Nobody may be asked before ``until``, for ``reason``."""
-
-    until: datetime
-    reason: str
+_MOMENT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +67,17 @@ class Judged:
     not_run: bool = False
 
 
-class _NotGranted(Exception):
-    """The ledger does not allow the call."""
-
-
-class _AnotherFirst(Exception):
-    """A call of the same model, whose cost tells whether this one fits, is under way."""
-
-
 class SlotJudging:
     """The judging of one slot in one session: what was asked so far, and what it cost."""
 
     def __init__(
-        self, experiment: Experiment, slot: SlotId, policy: Policy, terms: Terms, regenerate: Regenerate, admits: Admits
+        self,
+        experiment: Experiment,
+        slot: SlotId,
+        policy: Policy,
+        terms: JudgeTerms,
+        regenerate: Regenerate,
+        admits: Admits,
     ) -> None:
         self._experiment = experiment
         self._slot = slot
@@ -116,10 +86,7 @@ class SlotJudging:
         self._regenerate = regenerate
         self._admits = admits
         self._allowed: int | None = None
-        self._calls = 0
-        self._limits = 0
-        self._cost: float | None = 0.0
-        self._seconds = 0.0
+        self._calls = Calls(terms, str(slot))
 
     def proceed(self, *, wait: bool = True) -> Judged | Waiting:
         """Judge the slot, as far as that goes now.
@@ -167,23 +134,18 @@ class SlotJudging:
             if pause := paused_until(self._experiment.root, terms.command, model, now):
                 return Waiting(pause.until, pause.reason)
             started = time.monotonic()
+            request = self._request(case, evidence, attempts)
             try:
-                reply, answer = self._ask(keeping, self._request(case, evidence, attempts))
-            except _AnotherFirst:
-                return Waiting(now + timedelta(seconds=1), f"the first call of {printable(model)} tells what it costs")
-            except _NotGranted as refused:
+                reply, answer = self._calls.make(keeping, model, request.attempt, partial(self._ask, request))
+            except AnotherFirst:
+                return Waiting(now + _MOMENT, f"the first call of {printable(model)} tells what it costs")
+            except NotGranted as refused:
                 return self._not_run(case, audit, str(refused))
-            except JudgeLimit as limit:
-                now = datetime.now(timezone.utc)
-                until = self._end_of(limit, now)
-                set_pause(keeping, terms.command, model, until, str(limit))
-                return Waiting(until, str(limit))
-            except JudgeTransient as failure:
-                terms.note_transient(model, printable(str(failure)))
-                return self._unchanged(case, audit, "failed", printable(str(failure)))
-            except JudgeFailed as failure:
-                if isinstance(failure, JudgePermanent) and _is_of_the_place(failure):
-                    terms.note_permanent(model, failure)
+            except CallLimit as limit:
+                return self._calls.pause(keeping, model, limit)
+            except CallFailed as failure:
+                if failure.of_the_place:
+                    terms.note(model, failure)
                     return self._unchanged(case, audit, "failed", printable(str(failure)))
                 attempt = self._keep(keeping, evidence, prompt.data, started, failure=failure)
                 failed.append(attempt)
@@ -199,15 +161,6 @@ class SlotJudging:
         return self._without_verdict(keeping, case, audit, failed)
 
     # Asking
-
-    def _end_of(self, limit: JudgeLimit, now: datetime) -> datetime:
-        """When to ask again. A limit that is met again and again is believed less each time to end when it says."""
-        least = now + timedelta(seconds=min(2**self._limits - 1, _UNKNOWN_LIMIT.total_seconds()))
-        self._limits += 1
-        reset_at = limit.reset_at
-        if reset_at is not None and reset_at.tzinfo is None:
-            reset_at = reset_at.astimezone()
-        return max(reset_at, least) if reset_at is not None and reset_at > now else now + _UNKNOWN_LIMIT
 
     def _request(self, case: Case, evidence: SlotEvidence, attempts: list[Attempt]) -> JudgeRequest:
         prompt = case.evidence.judge_prompt
@@ -233,68 +186,13 @@ class SlotJudging:
             opened.close()
         return self._experiment.root.joinpath(*parts)
 
-    def _ask(self, keeping: Keeping, request: JudgeRequest) -> tuple[JudgeReply, Answer | Unusable]:
-        """Ask for one answer, again while the service fails in a way that may pass."""
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(JudgeTransient),
-            wait=tenacity.wait_exponential(multiplier=self._terms.backoff, max=_LONGEST_BACKOFF)
-            + tenacity.wait_random(0, self._terms.backoff),
-            stop=tenacity.stop_after_attempt(TRANSIENT_CALLS),
-            reraise=True,
-        )
-        return retrying(self._call, keeping, request)
-
-    def _call(self, keeping: Keeping, request: JudgeRequest) -> tuple[JudgeReply, Answer | Unusable]:
-        """Make one call, within the session's allowance, and write into the journal what came of it."""
-        ledger = self._terms.ledger
-        reserved = ledger.reserve(request.model, self._terms.estimate(request.model).cost_usd)
-        if isinstance(reserved, MustWait):
-            raise _AnotherFirst
-        if isinstance(reserved, Refused):
-            raise _NotGranted(f"{reserved.what}: {reserved.reason}")
-        start = time.monotonic()
-        outcome: CallOutcome = "interrupted"
-        reason: str | None = None
-        cost: float | None = None
-        usage: dict[str, Any] | None = None
-        asked = True
+    def _ask(self, request: JudgeRequest) -> Called[tuple[JudgeReply, Answer | Unusable]]:
+        assert self._terms.judge is not None
+        reply = self._terms.judge(request)
         try:
-            assert self._terms.judge is not None
-            reply = self._terms.judge(request)
-            outcome, cost, usage = "answered", reply.cost_usd, reply.usage
-            try:
-                return reply, read_answer(reply.text)
-            except Unusable as unusable:
-                outcome, reason = "unusable", str(unusable)
-                return reply, unusable
-        except JudgeFailed as failure:
-            outcome = next(kind for base, kind in _KINDS.items() if isinstance(failure, base))
-            reason, cost = printable(str(failure)), failure.cost_usd
-            asked = cost is not None or not _is_of_the_place(failure)
-            raise
-        finally:
-            seconds = time.monotonic() - start
-            if asked:
-                ledger.settle(reserved, cost)
-            else:
-                ledger.withdraw(reserved)
-                cost = 0.0
-            self._calls += 1
-            self._seconds += seconds
-            self._cost = None if cost is None or self._cost is None else self._cost + cost
-            keeping.write_journal(
-                call_entry(
-                    item=request.slot_id,
-                    command=self._terms.command,
-                    model=request.model,
-                    attempt=request.attempt,
-                    outcome=outcome,
-                    reason=reason,
-                    cost_usd=cost,
-                    usage=usage,
-                    seconds=round(seconds, 3),
-                )
-            )
+            return Called((reply, read_answer(reply.text)), reply.cost_usd, reply.usage)
+        except Unusable as unusable:
+            return Called((reply, unusable), reply.cost_usd, reply.usage, str(unusable))
 
     def _keep(
         self,
@@ -305,7 +203,7 @@ class SlotJudging:
         *,
         reply: JudgeReply | None = None,
         unusable: str | None = None,
-        failure: JudgeFailed | None = None,
+        failure: CallFailed | None = None,
     ) -> Attempt:
         """Keep an attempt before anything else is done with it."""
         ended = datetime.now(timezone.utc)
@@ -372,7 +270,7 @@ class SlotJudging:
                 }
                 return self._write(keeping, case, audit, files, "done", f"fallback: {reason}")
             reason += "; no fallback, for the agent's own reply does not say that it succeeded"
-        if not self._calls:
+        if not self._calls.made:
             return self._unchanged(case, audit, "refused", f"exhausted: {reason}; --repair-retry asks again")
         files = {"timing.json": write(failed_timing(last.seconds, last.ended_at))}
         return self._write(keeping, case, audit, files, "failed", reason)
@@ -406,9 +304,9 @@ class SlotJudging:
             solved=tuple(code for action in written for code in action.solved) if ending == "done" else (),
             sources=(prompt,),
             reason=reason,
-            calls=self._calls,
-            cost_usd=self._cost,
-            seconds=round(self._seconds, 3),
+            calls=self._calls.made,
+            cost_usd=self._calls.cost_usd,
+            seconds=round(self._calls.seconds, 3),
         )
         return Judged(repaired.case, repaired.audit, (action, *(done for done in follows if done.outcome != "refused")))
 
@@ -417,11 +315,11 @@ class SlotJudging:
         action = Action(
             "judges",
             JUDGE_CALL,
-            "failed" if self._calls else ending,
+            "failed" if self._calls.made else ending,
             reason=reason,
-            calls=self._calls,
-            cost_usd=self._cost,
-            seconds=round(self._seconds, 3),
+            calls=self._calls.made,
+            cost_usd=self._calls.cost_usd,
+            seconds=round(self._calls.seconds, 3),
         )
         return Judged(case, audit, (action,), not_run)
 
@@ -431,11 +329,6 @@ class SlotJudging:
 
 def _own(slot: SlotId, case: Case, audit: RunAudit) -> tuple[SlotEvidence, SlotAudit]:
     return case.evidence.slots[slot.number - 1], audit.slots[slot.number - 1]
-
-
-def _is_of_the_place(failure: JudgeFailed) -> bool:
-    """Whether nobody was asked about the slot, for a reason that lies elsewhere."""
-    return isinstance(failure, JudgeLimit) or (isinstance(failure, JudgePermanent) and failure.scope != "slot")
 
 
 def _digest(data: bytes) -> str:

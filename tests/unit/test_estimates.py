@@ -17,7 +17,7 @@ import pytest_scylla
 from pytest_scylla.experiment.expected import Experiment
 from pytest_scylla.experiment.journal import MOST_SECONDS, MOST_USD, CallEntry, CallOutcome, call_entry, calls_in
 from pytest_scylla.experiment.keeping import Keeping
-from pytest_scylla.judging.estimates import Estimate, estimates
+from pytest_scylla.calling.estimates import Estimate, estimates
 
 LARGE, SMALL = "judge-large-1", "judge-small-1"
 UNKNOWN = Estimate(None, None)

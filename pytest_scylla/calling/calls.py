@@ -1,0 +1,159 @@
+"""The calls that one item takes in one session: each within the allowance, told in the journal, and repeated while the
+service fails in a way that may pass.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Generic, TypeVar
+
+import tenacity
+
+from ..experiment.journal import CallOutcome, call_entry
+from ..experiment.keeping import Keeping
+from ..experiment.wording import printable
+from .failures import CallFailed, CallLimit, CallTimeout, CallTransient
+from .ledger import MustWait, Refused
+from .pauses import set_pause
+from .terms import Terms
+
+T = TypeVar("T")
+
+TRANSIENT_CALLS = 4
+"""So many calls are made for one answer while the service fails in a way that may pass."""
+
+_LONGEST_BACKOFF = 60.0
+
+_UNKNOWN_LIMIT = timedelta(minutes=5)
+"""How long a limit is taken to hold of which nobody says when it ends."""
+
+_OUTCOMES: dict[type[CallFailed], CallOutcome] = {
+    CallLimit: "limit",
+    CallTransient: "transient",
+    CallTimeout: "timeout",
+    CallFailed: "permanent",
+}
+
+
+class NotGranted(Exception):
+    """The session's allowance does not cover the call; ``str()`` says why."""
+
+
+class AnotherFirst(Exception):
+    """A call of the same model, whose cost tells whether this one fits, is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nobody may be asked before ``until``, for ``reason``."""
+
+    until: datetime
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Called(Generic[T]):
+    """A call that was answered: by ``answer``, which cost so much; ``unusable`` says why it is of no use, if so."""
+
+    answer: T
+    cost_usd: float | None
+    usage: dict[str, Any] | None
+    unusable: str | None = None
+
+
+class Calls:
+    """The calls for one item (``T5/13/run_10/judge_01``), and what they took so far.
+
+    ``cost_usd`` is ``None`` once a call's cost is not known.
+    """
+
+    def __init__(self, terms: Terms, item: str) -> None:
+        self._terms = terms
+        self._item = item
+        self._limits = 0
+        self.made = 0
+        self.cost_usd: float | None = 0.0
+        self.seconds = 0.0
+
+    def make(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
+        """Return the answer of ``call``, which is repeated while it raises :class:`CallTransient`.
+
+        :raises NotGranted: the allowance does not cover it.
+        :raises AnotherFirst: whether it does is not known yet.
+        :raises CallFailed: there is no answer.
+        """
+        backoff = self._terms.backoff
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(CallTransient),
+            wait=tenacity.wait_exponential(multiplier=backoff, max=_LONGEST_BACKOFF) + tenacity.wait_random(0, backoff),
+            stop=tenacity.stop_after_attempt(TRANSIENT_CALLS),
+            reraise=True,
+        )
+        answer: T = retrying(self._make_one, keeping, model, attempt, call)
+        return answer
+
+    def _make_one(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
+        ledger, known_as = self._terms.ledger, f"{self._terms.kind} {model}"
+        reserved = ledger.reserve(known_as, self._terms.estimate(model).cost_usd)
+        if isinstance(reserved, MustWait):
+            raise AnotherFirst
+        if isinstance(reserved, Refused):
+            raise NotGranted(f"{reserved.what}: {reserved.reason}")
+        start = time.monotonic()
+        outcome: CallOutcome = "interrupted"
+        reason: str | None = None
+        cost: float | None = None
+        usage: dict[str, Any] | None = None
+        asked = True
+        try:
+            called = call()
+            outcome, reason = ("answered", None) if called.unusable is None else ("unusable", called.unusable)
+            cost, usage = called.cost_usd, called.usage
+            return called.answer
+        except CallFailed as failure:
+            outcome = next(kind for base, kind in _OUTCOMES.items() if isinstance(failure, base))
+            reason, cost = printable(str(failure)), failure.cost_usd
+            asked = cost is not None or isinstance(failure, CallTransient) or not failure.of_the_place
+            raise
+        finally:
+            seconds = time.monotonic() - start
+            if asked:
+                ledger.settle(reserved, cost)
+            else:
+                ledger.withdraw(reserved)
+                cost = 0.0
+            self.made += 1
+            self.seconds += seconds
+            self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
+            keeping.write_journal(
+                call_entry(
+                    what=self._terms.kind,
+                    item=self._item,
+                    command=self._terms.command,
+                    model=model,
+                    attempt=attempt,
+                    outcome=outcome,
+                    reason=reason,
+                    cost_usd=cost,
+                    usage=usage,
+                    seconds=round(seconds, 3),
+                )
+            )
+
+    def pause(self, keeping: Keeping, model: str, limit: CallLimit) -> Waiting:
+        """Let everybody wait for the end of a limit.
+
+        One that is met again and again is believed less each time to end when it says.
+        """
+        now = datetime.now(timezone.utc)
+        least = now + timedelta(seconds=min(2**self._limits - 1, _UNKNOWN_LIMIT.total_seconds()))
+        self._limits += 1
+        ends = limit.reset_at
+        if ends is not None and ends.tzinfo is None:
+            ends = ends.astimezone()
+        until = max(ends, least) if ends is not None and ends > now else now + _UNKNOWN_LIMIT
+        set_pause(keeping, self._terms.command, model, until, str(limit))
+        return Waiting(until, printable(str(limit)))
