@@ -5,20 +5,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .auditing.run import examine
 from .calling.calls import Waiting
 from .calling.pauses import pauses
 from .experiment.errors import ExperimentGone
 from .experiment.locks import Held
-from .items import gone, judged_items
-from .judging.slot import Judged, SlotJudging
+from .items import gone, outcomes_after, record_run
+from .judging.slot import JUDGE_CALL, Judged, SlotJudging
+from .repair.actions import Action
+from .running.execution import AGENT_RUN, RunExecution
 
 if TYPE_CHECKING:
+    from .calling.terms import Terms
+    from .items import Actions
     from .judging.contract import Judge
     from .judging.terms import JudgeTerms
     from .nodes import RunNode
+    from .repair.actions import Level
     from .repair.request import Regenerate
+    from .running.contract import Agent
+    from .running.terms import AgentTerms
+    from .running.workspace import MakeWorkspace
     from .settings import RepairSettings
 
 MOST_UNASKED = 50
@@ -29,25 +38,34 @@ _TICK = 1.0
 
 
 class Asking:
-    """What the items of one process share when they ask judges.
+    """What the items of one process share when they ask judges, or run agents.
 
-    ``runs`` are the session's, and ``planned`` the judge calls that its selection takes, once that is known.
+    ``runs`` are the session's, and ``planned`` the calls that its selection takes, once that is known.
     """
 
-    def __init__(self, repair: RepairSettings, terms: JudgeTerms) -> None:
+    def __init__(self, repair: RepairSettings, terms: JudgeTerms, agent_terms: AgentTerms) -> None:
         self._repair = repair
         self.terms = terms
+        self.agent_terms = agent_terms
         self.runs: tuple[RunNode, ...] = ()
         self.planned = 0
+        self._begun: dict[tuple[RunNode, str], SlotJudging] = {}
+        self._broken: dict[tuple[RunNode, str], Exception] = {}
+
+    @property
+    def both(self) -> tuple[Terms, Terms]:
+        """The terms of judge calls, and of agent runs."""
+        return self.terms, self.agent_terms
 
     @property
     def held_back(self) -> str:
-        """Why no judge is asked at all; "" where they are."""
+        """Why nobody is asked at all; "" where they are."""
         allowed = self._repair.budget_usd is not None or self._repair.max_calls is not None
         if allowed or self.planned <= MOST_UNASKED:
             return ""
+        kinds = "judge calls and agent runs" if self._repair.runs_agents else "judge calls"
         return (
-            f"not-run: {self.planned} judge calls are planned, more than {MOST_UNASKED}; "
+            f"not-run: {self.planned} {kinds} are planned, more than {MOST_UNASKED}; "
             "allow them with --repair-max-calls=N or --repair-budget=USD"
         )
 
@@ -58,56 +76,124 @@ class Asking:
         takes longer than the session is to wait leaves the slot as it is.
         """
         self.terms.take(judge)
-        work = self._work(run, slot, regenerate)
-        elsewhere: list[RunNode] = []
-        latest: datetime | None = None
+        if error := self._broken.get((run, slot)):
+            raise error  # it was asked, on behalf of another item or when this one ran before
+        work = self._judging(run, slot, regenerate)
         try:
-            while isinstance(result := work.proceed(), Waiting):
-                now = datetime.now(timezone.utc)
-                latest = latest or now + timedelta(seconds=self._repair.max_wait)
-                if result.until > latest:
-                    result = work.give_up(f"{result.reason}; until {result.until.isoformat(timespec='seconds')}")
-                    break
-                other = self._do_other_work(run, slot, regenerate)
-                if other is None:
-                    time.sleep(max(0.0, min((result.until - now).total_seconds(), _TICK)))
-                elif other is not run and other not in elsewhere:
-                    elsewhere.append(other)
+            result, elsewhere = self._finish(work, run, slot, regenerate)
         except ExperimentGone as error:
             run.take(gone(run.experiment_node.audited, run.run, error), slot, ())
-            return elsewhere
+            return []
+        except Exception as error:
+            self._broken[run, slot] = error
+            raise
         self._note(run, slot, result)
         return elsewhere
 
-    def _work(self, run: RunNode, slot: str, regenerate: Regenerate) -> SlotJudging:
+    def execute(
+        self, run: RunNode, agent: Agent, make_workspace: MakeWorkspace, judge: Judge, regenerate: Regenerate
+    ) -> list[RunNode]:
+        """Run a run's agent again, in the same way."""
+        self.terms.take(judge)
+        self.agent_terms.take(agent, make_workspace)
+        node = run.experiment_node
+        work = self._execution(run, regenerate)
+        try:
+            result, elsewhere = self._finish(work, run, "run", regenerate)
+        except ExperimentGone as error:
+            run.take(gone(node.audited, run.run, error), "run", ())
+            return []
+        run.take(outcomes_after(node.audited, result.case, result.audit, node.settings), "run", result.actions)
+        if result.not_run:
+            run.leave("run")
+        return elsewhere
+
+    def plan_execution(self, run: RunNode, regenerate: Regenerate, reason: str | None = None) -> Actions:
+        """Plan the agent's run, and the judge calls behind it; ``reason`` is why it is not carried out, if so."""
+        node = run.experiment_node
+        case, audit = examine(node.audited.experiment, run.run, node.settings.policy)
+        if objection := self._execution(run, regenerate).objection(case, audit):
+            return {"run": (Action("agents", AGENT_RUN, "refused", reason=objection),)}
+        planned = {"run": (_planned("agents", AGENT_RUN, self.agent_terms, node.audited.agent_model, reason),)}
+        for slot in sorted(run.admitted - {"run"}):
+            planned[slot] = (_planned("judges", JUDGE_CALL, self.terms, _model_of(run, slot), reason),)
+        return planned
+
+    def _execution(self, run: RunNode, regenerate: Regenerate) -> RunExecution:
+        node = run.experiment_node
+        return RunExecution(
+            node.audited.experiment,
+            run.run,
+            node.settings.policy,
+            self.agent_terms,
+            regenerate,
+            run.admitted.__contains__,
+            named=run.is_named,
+            anew=run.is_named and self._repair.fresh,
+        )
+
+    def _finish(
+        self, work: SlotJudging | RunExecution, run: RunNode, item: str, regenerate: Regenerate
+    ) -> tuple[Any, list[RunNode]]:
+        """Proceed with the work on an item until it is done, or is not to be waited for any longer."""
+        elsewhere: list[RunNode] = []
+        latest: datetime | None = None
+        while isinstance(result := work.proceed(), Waiting):
+            now = datetime.now(timezone.utc)
+            latest = latest or now + timedelta(seconds=self._repair.max_wait)
+            if result.until > latest:
+                reason = f"{result.reason}; until {result.until.isoformat(timespec='seconds')}"
+                return work.give_up(reason), elsewhere
+            other = self._do_other_work(run, item, regenerate)
+            if other is None:
+                time.sleep(max(0.0, min((result.until - now).total_seconds(), _TICK)))
+            elif other is not run and other not in elsewhere:
+                elsewhere.append(other)
+        return result, elsewhere
+
+    def _judging(self, run: RunNode, slot: str, regenerate: Regenerate) -> SlotJudging:
         node = run.experiment_node
         experiment = node.audited.experiment
         slot_id = next(slot_id for slot_id, _ in experiment.slots(run.run) if slot_id.name == slot)
-        return SlotJudging(experiment, slot_id, node.settings.policy, self.terms, regenerate, run.admitted.__contains__)
+        admits = run.admitted.__contains__
+        # One that met a limit goes on with what it counted.
+        work = self._begun.setdefault(
+            (run, slot), SlotJudging(experiment, slot_id, node.settings.policy, self.terms, regenerate, admits)
+        )
+        work.regenerate = regenerate
+        return work
 
     def _note(self, run: RunNode, slot: str, judged: Judged) -> None:
-        audited = run.experiment_node.audited
-        run.take(judged_items(audited, judged, run.experiment_node.settings), slot, judged.actions)
+        node = run.experiment_node
+        run.take(outcomes_after(node.audited, judged.case, judged.audit, node.settings), slot, judged.actions)
         run.judged.add(slot)
         if judged.not_run:
             run.leave(slot)
+        elif self._repair.runs_agents:
+            record_run(node.audited, judged.audit)
 
-    def _do_other_work(self, waiting: RunNode, waiting_slot: str, regenerate: Regenerate) -> RunNode | None:
+    def _do_other_work(self, waiting: RunNode, waiting_item: str, regenerate: Regenerate) -> RunNode | None:
         """Do one more thing than wait; return the run that it was done to, ``None`` where there is nothing to do."""
         others = [run for run in self.runs if run is not waiting]
         for run in others:
-            if run.may_be_repaired:
+            if run.may_be_repaired and (run, "run") not in self._broken:
                 try:
                     run.repair(regenerate, wait=False)
                 except Held:
                     continue
+                except Exception as error:  # an item of that run tries again, and shows it
+                    self._broken[run, "run"] = error
+                    continue
                 return run
-        model = _model_of(waiting, waiting_slot)
+        model = None if waiting_item == "run" else _model_of(waiting, waiting_item)
         for run, slot in self._left((waiting, *others)):
             if _model_of(run, slot) != model and not self._is_paused(run, slot):
                 try:
-                    result = self._work(run, slot, regenerate).proceed(wait=False)
-                except Held:
+                    result = self._judging(run, slot, regenerate).proceed(wait=False)
+                except (Held, ExperimentGone):
+                    continue
+                except Exception as error:  # the slot's own item shows it
+                    self._broken[run, slot] = error
                     continue
                 if isinstance(result, Judged):
                     self._note(run, slot, result)
@@ -117,12 +203,18 @@ class Asking:
     def _left(self, runs: Iterable[RunNode]) -> Iterator[tuple[RunNode, str]]:
         for run in runs:
             for slot in run.slots_to_judge:
-                yield run, slot
+                if (run, slot) not in self._broken:
+                    yield run, slot
 
     def _is_paused(self, run: RunNode, slot: str) -> bool:
         root = run.experiment_node.audited.experiment.root
         held = pauses(root, datetime.now(timezone.utc))
         return any((pause.command, pause.model) == (self.terms.command, _model_of(run, slot)) for pause in held)
+
+
+def _planned(level: Level, what: str, terms: Terms, model: str, reason: str | None) -> Action:
+    estimate = terms.estimate(model)
+    return Action(level, what, "planned", reason=reason, calls=1, cost_usd=estimate.cost_usd, seconds=estimate.seconds)
 
 
 def _model_of(run: RunNode, slot: str) -> str:

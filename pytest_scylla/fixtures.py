@@ -11,6 +11,8 @@ from .repair.regenerate import regenerate
 if TYPE_CHECKING:
     from .judging.contract import Judge
     from .repair.request import Regenerate
+    from .running.contract import Agent
+    from .running.workspace import MakeWorkspace
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +77,44 @@ def scylla_judge(pytestconfig: pytest.Config) -> Judge:
     repair = read_settings(pytestconfig).repair
     assert repair is not None
     return command_judge(repair.judge)
+
+
+@pytest.fixture(scope="session")
+def scylla_agent(pytestconfig: pytest.Config) -> Agent:
+    """Run the agent of one run: a function of an ``AgentRequest`` to an ``AgentReply``.
+
+    It is called under ``--repair-level=agents`` for a run that is missing, failed or partial, once a session; under the
+    run's lock. It works in the request's workspace, which is fresh, and may change whatever it likes in there. It
+    returns what the agent printed, however it did; or it raises ``AgentLimit``, ``AgentTransient``, ``AgentTimeout`` or
+    ``AgentPermanent``, as a judge does. After a limit, a failure that may pass, or a permanent one for all or for this
+    model, what was there before is there again: it was no attempt.
+
+    Before: the old attempt was archived, a workspace made. After: the agent's files and its judges' prompt are written,
+    and its judges are asked. An attribute ``recover`` of the function, if it has one, is asked with the same request
+    for the reply of an agent that came to its end when nobody was left to look after it; ``None`` says that there is
+    none.
+
+    The default runs a command line: ``claude``, ``codex``, ``gemini``, or that of ``scylla_agent_command``.
+    """
+    from .running.command import command_agent
+    from .settings import read_settings
+
+    repair = read_settings(pytestconfig).repair
+    assert repair is not None
+    return command_agent(repair.agent.name, repair.agent.command, repair.agent.environment)
+
+
+@pytest.fixture(scope="session")
+def scylla_workspace() -> MakeWorkspace:
+    """Make the workspace of one run: a function of a ``WorkspaceRequest`` to a ``Workspace``.
+
+    It is called after what was there before was archived, before the agent runs. It makes the request's
+    ``run_directory / "workspace"`` and returns it with the branch and the commit that the agent starts from, or raises
+    ``CannotPrepare`` with the reason, in one line; then what was there before is there again.
+
+    The default makes a git worktree at the commit at which the runs of the same subtest started, on a branch of its
+    own, and leaves everything else of the repository as it is.
+    """
+    from .running.workspace import make_workspace
+
+    return make_workspace

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from .auditing.findings import finding
 from .auditing.run import examine, garbage_collection_paused
+from .experiment.checkpoint import update_checkpoint
 from .experiment.errors import ExperimentGone
+from .experiment.keeping import Keeping
 from .experiment.layout import CONFIG, RunId
+from .experiment.writing import CannotWrite
 from .outcomes import AuditedExperiment, ItemOutcome, outcomes_of_run
 from .repair.regenerate import regenerate as default_regenerate
 from .repair.transaction import draft_repair, planned_actions, repair_run
 
 if TYPE_CHECKING:
-    from .judging.slot import Judged
+    from .auditing.run import RunAudit
+    from .auditing.status import Case
     from .judging.terms import JudgeTerms
     from .repair.actions import Action
     from .repair.plan import Admits
@@ -49,7 +54,9 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
         audited.drafts[run] = draft.to_keep()
     for slot in case.evidence.slots:
         if "failed" not in slot.timing.data and (seconds := slot.timing.data.get("judge_duration_seconds")) is not None:
-            audited.judge_seconds.setdefault(slot.model, []).append(seconds)
+            audited.judge_seconds.append((slot.model, seconds))
+    if (seconds := case.evidence.timing.data.get("agent_duration_seconds")) is not None:
+        audited.agent_seconds.append((audited.agent_model, seconds))
     return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=draft.plan)
 
 
@@ -103,9 +110,17 @@ def plan_items(
     return outcomes_of_run(experiment, case, audit, strict=settings.strict), actions
 
 
-def judged_items(audited: AuditedExperiment, judged: Judged, settings: Settings) -> Outcomes:
-    """The outcomes of a run after one of its slots was judged."""
-    return outcomes_of_run(audited.experiment, judged.case, judged.audit, strict=settings.strict)
+def outcomes_after(audited: AuditedExperiment, case: Case, audit: RunAudit, settings: Settings) -> Outcomes:
+    """The outcomes of a run after something was done to it."""
+    return outcomes_of_run(audited.experiment, case, audit, strict=settings.strict)
+
+
+def record_run(audited: AuditedExperiment, audit: RunAudit) -> None:
+    """Record in the checkpoint how a run ended, once it did."""
+    if audit.status == "completed" and audit.passed is not None:
+        # What cannot be recorded is told by the checkpoint's own item.
+        with suppress(CannotWrite), Keeping(audited.experiment.root) as keeping:
+            update_checkpoint(audited.experiment, keeping, {audit.run: "passed" if audit.passed else "failed"})
 
 
 def gone(audited: AuditedExperiment, run: RunId, error: ExperimentGone) -> Outcomes:

@@ -147,7 +147,7 @@ class RunNode(_OfExperiment, pytest.Module):
 
     obj = None
     run: RunId
-    was_repaired = False
+    was_repaired = was_executed = False
 
     @cached_property
     def judged(self) -> set[str]:
@@ -213,6 +213,19 @@ class RunNode(_OfExperiment, pytest.Module):
         return frozenset(name for name in self.selected if repair.admits(name, self.outcomes[name].status))
 
     @property
+    def is_named(self) -> bool:
+        """Whether a person named this very run, so that it may be run again whatever it holds."""
+        return str(self.run) in self.experiment_node.settings.select
+
+    @property
+    def asks_for_agent(self) -> bool:
+        """Whether its agent is to run again, and has not yet."""
+        repair = self.experiment_node.settings.repair
+        if repair is None or not repair.runs_agents or self.was_executed or "run" not in self.admitted:
+            return False
+        return self.outcomes["run"].level == "agents" or (repair.fresh and self.is_named)
+
+    @property
     def may_be_repaired(self) -> bool:
         """Whether something may be wrong with the run that a repair may act on, and none has yet."""
         return not self.was_repaired and any(self.is_damaged(name) for name in self.admitted)
@@ -229,6 +242,8 @@ class RunNode(_OfExperiment, pytest.Module):
         if repair is None or not repair.asks_judges:
             return []
         found = []
+        if self.asks_for_agent:  # what it leaves is then to be judged
+            return []
         for name in sorted(self.admitted - self.judged - {"run"}):
             outcome = self.outcomes[name]
             again = not outcome.exhausted or repair.retry or repair.judge.fallback
@@ -249,8 +264,12 @@ class RunNode(_OfExperiment, pytest.Module):
         admits = self.admitted.__contains__
         with garbage_collection_paused():
             if settings.repair.plan_only:
-                terms = self.config.stash[ASKING].terms
-                after, actions = plan_items(audited, self.run, settings, regenerate, admits, terms, self.slots_to_judge)
+                asking = self.config.stash[ASKING]
+                after, actions = plan_items(
+                    audited, self.run, settings, regenerate, admits, asking.terms, self.slots_to_judge
+                )
+                if self.asks_for_agent:
+                    actions = {**actions, **asking.plan_execution(self, regenerate)}
             else:
                 after, actions = repair_items(audited, self.run, settings, regenerate, admits, wait=wait)
         shares: dict[str, tuple[Action, ...]] = {}
@@ -276,6 +295,16 @@ class RunNode(_OfExperiment, pytest.Module):
         self.judged.add(slot)
         self.leave(slot)
 
+    def plan_execution(self, regenerate: Regenerate, reason: str) -> None:
+        """Plan the agent's run, in a session that would run it if it were not for ``reason``."""
+        planned = self.config.stash[ASKING].plan_execution(self, regenerate, reason)
+        self.outcomes = {
+            name: replace(found, actions=(*found.actions, *planned.get(name, ())))
+            for name, found in self.outcomes.items()
+        }
+        for name in self.admitted:
+            self.leave(name)
+
     def take(self, after: dict[str, ItemOutcome], slot: str, actions: tuple[Action, ...]) -> None:
         """Take the run's outcomes ``after`` something was done about ``slot``, beside what was done before."""
         before = self.outcomes
@@ -292,7 +321,9 @@ class RunNode(_OfExperiment, pytest.Module):
     def tell_refusals(self) -> None:
         """Say of every item that is not sound, and that nothing more is done about, why not."""
         left = self.slots_to_judge
-        waiting = {*left, "run"} if left else set()
+        waiting = {*left, "run"} if left or self.asks_for_agent else set()
+        if self.asks_for_agent:
+            waiting = set(self.admitted)
         for name in waiting & self.admitted:  # that no file gives a judgment back is no refusal: a judge will
             outcome = self.outcomes[name]
             actions = tuple(action for action in outcome.actions if action.outcome != "refused")
@@ -336,6 +367,12 @@ class ScyllaItem(_OfExperiment, pytest.Function):
         return not run.was_repaired and self.name in run.admitted and run.is_damaged(self.name)
 
     @property
+    def asks_for_agent(self) -> bool:
+        """Whether its test runs the agent of its run, once what survives was rebuilt."""
+        repair = self.parent.experiment_node.settings.repair
+        return repair is not None and not repair.plan_only and self.parent.asks_for_agent
+
+    @property
     def asks_for_judge(self) -> bool:
         """Whether its test asks a judge, once what survives was rebuilt."""
         repair = self.parent.experiment_node.settings.repair
@@ -345,6 +382,23 @@ class ScyllaItem(_OfExperiment, pytest.Function):
         """Rebuild what survives of the run, on behalf of this item."""
         self.parent.repair(regenerate, self.name)
         self.acted_on = (self.parent,)
+
+    def execute(self, fixture: Callable[[str], Any]) -> None:
+        """Run the run's agent again, on behalf of this item, unless it is not to run in this session."""
+        asking, run = self.config.stash[ASKING], self.parent
+        run.was_executed = True
+        if asking.held_back:
+            run.plan_execution(fixture("scylla_regenerate"), asking.held_back)
+        else:
+            others = asking.execute(
+                run,
+                fixture("scylla_agent"),
+                fixture("scylla_workspace"),
+                fixture("scylla_judge"),
+                fixture("scylla_regenerate"),
+            )
+            self.acted_on = (run, *others)
+        run.tell_refusals()
 
     def ask(self, judge: Callable[[], Judge], regenerate: Regenerate) -> None:
         """Ask the judge for this slot's judgment, unless it is not to be asked in this session."""
@@ -392,7 +446,7 @@ class JudgeSlotItem(ScyllaItem):
 class TierItem(ScyllaItem):
     """A tier of which nothing says what subtests it has: it cannot be green."""
 
-    asks_for_repair = asks_for_judge = False
+    asks_for_repair = asks_for_judge = asks_for_agent = False
 
     @cached_property
     def outcome(self) -> ItemOutcome:
@@ -414,6 +468,8 @@ def check_item(item: ScyllaItem, fixture: Callable[[str], Any]) -> None:
     """
     if item.asks_for_repair:
         item.repair(fixture("scylla_regenerate"))
+    if item.asks_for_agent:
+        item.execute(fixture)
     if item.asks_for_judge:
         item.ask(lambda: fixture("scylla_judge"), fixture("scylla_regenerate"))
     if not item.outcome.sound:

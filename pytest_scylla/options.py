@@ -26,11 +26,13 @@ _REQUESTING = (
     "repair_max_calls",
     "repair_max_wait",
     "scylla_judge",
+    "repair_fresh",
+    "scylla_agent",
 )
 """Options of which any asks for an audit; an ini file alone never does."""
 
-JUDGES = ("claude", "codex", "gemini")
-"""The command lines that the plugin knows how to ask."""
+COMMAND_LINES = ("claude", "codex", "gemini")
+"""The command lines that the plugin knows how to ask, and how to run as agents."""
 
 
 def add_options(parser: pytest.Parser) -> None:
@@ -78,8 +80,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair-level",
         metavar="LEVEL",
-        help="how far a repair goes: 'regenerate' (files from files, for free) or 'judges' (also judge calls; the "
-        "default)",
+        help="how far a repair goes: 'regenerate' (files from files, for free), 'judges' (also judge calls; the "
+        "default) or 'agents' (also agents, for runs that are missing or did not work)",
     )
     group.addoption(
         "--repair-status",
@@ -113,7 +115,19 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--scylla-judge",
         metavar="NAME",
-        help=f"the command line that judges: {', '.join(JUDGES)}; the default is {JUDGES[0]}",
+        help=f"the command line that judges: {', '.join(COMMAND_LINES)}; the default is {COMMAND_LINES[0]}",
+    )
+    group.addoption(
+        "--repair-fresh",
+        action="store_true",
+        help="run the agents of the runs that --scylla-select names, without wildcards, anew; what was there is "
+        "archived",
+    )
+    group.addoption(
+        "--scylla-agent",
+        metavar="NAME",
+        help=f"the command line that is run as the agent: {', '.join(COMMAND_LINES)}; the default is "
+        f"{COMMAND_LINES[0]}",
     )
     parser.addini("scylla_exp", "experiments to audit, relative to this file, once an option asks for it", "paths")
     parser.addini("scylla_select", "ids to audit (globs); see --scylla-select", "linelist")
@@ -147,6 +161,19 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("scylla_judge_env", "further environment variables that the judge's command gets", "linelist")
     parser.addini("scylla_judge_system_prompt", "a file with the judge's system prompt", "string", default="")
     parser.addini("scylla_judge_timeout", "how long a judge call may take, in seconds", "string", default="1200")
+    parser.addini("scylla_agent", "the command line that is run as the agent; see --scylla-agent", "string", default="")
+    parser.addini(
+        "scylla_agent_command",
+        "a command line of your own that is run as the agent, in the workspace: a template with {model} and "
+        "{max_turns}; the prompt goes in on standard input",
+        "args",
+    )
+    parser.addini("scylla_agent_env", "further environment variables that the agent's command gets", "linelist")
+    parser.addini(
+        "scylla_check_command",
+        "a command line that tells, in the workspace, how the agent did; it runs what the agent wrote",
+        "args",
+    )
     parser.addini("scylla_attempts", "how often a slot is asked about until there is a verdict", "string", default="3")
     parser.addini("scylla_backoff", "the first delay after a failure that may pass, in seconds", "string", default="2")
     parser.addini("scylla_max_file_mib", "the largest file that is read, in MiB", "string", default="64")

@@ -117,13 +117,20 @@ class ItemOutcome:
 
     def with_refusal(self) -> ItemOutcome:
         """The same, with what it would take beyond the repair as a refusal, where no action says why it did not."""
-        if self.sound or any(action.outcome in ("failed", "refused") for action in self.actions):
+        if self.sound or any(map(self._is_explained_by, self.actions)):
             return self
         if any(action.outcome == "planned" and action.level == self.level for action in self.actions):
             return self
         what = BEYOND[LEVELS.index(self.level) if self.level else 0]
         refusal = Action(self.level or "regenerate", what, "refused", reason=self.remedy)
         return replace(self, actions=(*self.actions, refusal))
+
+    def _is_explained_by(self, action: Action) -> bool:
+        if action.outcome == "refused":
+            # That a file cannot be rebuilt does not say why nothing was done that goes further.
+            enough = self.level == "regenerate" or (action.reason or "") in self.remedy
+            return enough or action.level != "regenerate"
+        return action.outcome == "failed"
 
 
 def outcomes_of_run(
@@ -188,8 +195,10 @@ class AuditedExperiment:
     outcomes: dict[str, ItemOutcome] = field(default_factory=dict)
     before: dict[str, ItemOutcome] = field(default_factory=dict)
     drafts: dict[RunId, Draft] = field(default_factory=dict)
-    judge_seconds: dict[str, list[float]] = field(default_factory=dict)
+    judge_seconds: list[tuple[str, float]] = field(default_factory=list)
+    agent_seconds: list[tuple[str, float]] = field(default_factory=list)
     estimates: dict[str, Estimate] = field(default_factory=dict)
+    agent_estimates: dict[str, Estimate] = field(default_factory=dict)
     selected: int = 0
     _reported: set[str] = field(default_factory=set)
 
@@ -235,6 +244,11 @@ class AuditedExperiment:
     def model_of(self, item_id: str) -> str:
         """The model that the configuration gives a slot, by its item id."""
         return self.experiment.config.judge_models[int(item_id.rpartition("_")[2]) - 1]
+
+    @property
+    def agent_model(self) -> str:
+        """The model of the agent: the first that the configuration names; "" where it names none."""
+        return next(iter(self.experiment.config.agent_models), "")
 
     def status_before(self, item_id: str) -> str | None:
         """An item's status as first audited, in a session that repairs."""

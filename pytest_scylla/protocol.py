@@ -83,7 +83,11 @@ class ShortProtocol:
     def _fits(self, item: pytest.Item, nextitem: pytest.Item | None) -> bool:
         if not isinstance(item, ScyllaItem) or item.fixturenames != ["request"]:
             return False
-        if item.asks_for_judge or (item.asks_for_repair and not item.parent.experiment_node.regenerates_as_shipped):
+        if (
+            item.asks_for_agent
+            or item.asks_for_judge
+            or (item.asks_for_repair and not item.parent.experiment_node.regenerates_as_shipped)
+        ):
             return False
         if len(item.own_markers) > 1 or item.parent.marked:  # skip, xfail and the like: pytest knows what they mean
             return False

@@ -19,6 +19,7 @@ from .items import draft_items
 from .judging.terms import JudgeTerms
 from .nodes import ASKING, ScyllaItem, TierItem
 from .outcomes import AuditedExperiment, ItemOutcome, outcome_word
+from .running.terms import AgentTerms
 from .settings import Settings
 
 _BEFORE, _SESSION, _ESTIMATES = "scylla_before", "scylla_session", "scylla_estimates"
@@ -54,7 +55,10 @@ class RepairSession:
             retry=repair.retry,
             fallback=repair.judge.fallback,
         )
-        config.stash[ASKING] = self._asking = Asking(repair, terms)
+        agent_terms = AgentTerms(
+            "agent-run", ledger, repair.judge.timeout, repair.judge.backoff, check=repair.agent.check
+        )
+        config.stash[ASKING] = self._asking = Asking(repair, terms, agent_terms)
         if not (repair.plan_only or repair.anyway or config.option.collectonly) and self._worker_input is None:
             self._refuse_live_runners()
 
@@ -74,7 +78,10 @@ class RepairSession:
         level = self._settings.repair.level
         if level == "regenerate":
             return "scylla: repairs at level regenerate: files from surviving files, no call to anybody"
-        return f"scylla: repairs at level {level}: files from surviving files; a judge call where nothing survives"
+        further = "a judge call where nothing survives"
+        if level == "agents":
+            further += ", agents again where they did not come to an end"
+        return f"scylla: repairs at level {level}: files from surviving files; {further}"
 
     @property
     def planned_calls(self) -> int:
@@ -90,8 +97,8 @@ class RepairSession:
             if self._worker_input is not None:
                 found = self._worker_input[_BEFORE][audited.name]
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
-                known = self._worker_input[_ESTIMATES][audited.name]
-                self._asking.terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
+                for terms, known in zip(self._asking.both, self._worker_input[_ESTIMATES][audited.name], strict=True):
+                    terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
                 continue
             with garbage_collection_paused():
                 for run in audited.experiment.runs():
@@ -99,9 +106,10 @@ class RepairSession:
                     audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
             for item_id, outcome in audited.before.items():
                 audited.keep_aside(item_id, outcome)
-            if any(outcome.level == "judges" for outcome in audited.before.values()):
-                audited.estimates = _estimates(audited)
+            if any(outcome.calls for outcome in audited.before.values()):
+                _estimate(audited)
                 self._asking.terms.estimates.update(audited.estimates)
+                self._asking.agent_terms.estimates.update(audited.agent_estimates)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -112,7 +120,10 @@ class RepairSession:
         }
         node.workerinput[_SESSION] = self._name
         node.workerinput[_ESTIMATES] = {
-            audited.name: {model: [found.seconds, found.cost_usd] for model, found in audited.estimates.items()}
+            audited.name: [
+                {model: [found.seconds, found.cost_usd] for model, found in known.items()}
+                for known in (audited.estimates, audited.agent_estimates)
+            ]
             for audited in self._experiments
         }
 
@@ -130,7 +141,7 @@ class RepairSession:
             (audited, item_id)
             for audited in self._experiments
             for item_id, outcome in audited.before.items()
-            if outcome.level == "judges" and audited.nodeid(item_id) in selected
+            if outcome.calls and audited.nodeid(item_id) in selected
         )
 
     def _count_calls(self, items: Iterable[tuple[AuditedExperiment, str]]) -> None:
@@ -138,12 +149,18 @@ class RepairSession:
         repair = self._settings.repair
         assert repair is not None
         self._asking.planned = 0
-        if repair.asks_judges:
-            for audited, item_id in items:
-                outcome = audited.before.get(item_id)
-                name = item_id.rpartition("/")[2]
-                if outcome is not None and name.startswith("judge_") and repair.admits(name, outcome.status):
-                    self._asking.planned += outcome.calls or (outcome.exhausted and repair.retry)
+        for audited, item_id in items:
+            outcome = audited.before.get(item_id)
+            name = item_id.rpartition("/")[2]
+            is_run = not name.startswith("judge_")
+            if outcome is None or not repair.admits("run" if is_run else name, outcome.status):
+                continue
+            if repair.fresh:
+                self._asking.planned += 1
+            elif (outcome.level == "agents" and repair.runs_agents) or (
+                outcome.level == "judges" and repair.asks_judges and not is_run
+            ):
+                self._asking.planned += outcome.calls or (outcome.exhausted and repair.retry)
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport
@@ -155,7 +172,10 @@ class RepairSession:
         return None
 
 
-def _estimates(audited: AuditedExperiment) -> dict[str, Estimate]:
-    timings = [(model, taken) for model, found in audited.judge_seconds.items() for taken in found]
-    calls = (call for call in calls_in(audited.experiment.root) if call.what == "judge-call")
-    return estimates(audited.experiment.config.judge_models, timings, (), calls)
+def _estimate(audited: AuditedExperiment) -> None:
+    """Estimate what calls take and cost, by the experiment's own records and the journal."""
+    config, calls = audited.experiment.config, list(calls_in(audited.experiment.root))
+    costs = [(audited.agent_model, found.cost_usd) for found in audited.before.values() if found.cost_usd is not None]
+    judged, executed = ([call for call in calls if call.what == what] for what in ("judge-call", "agent-run"))
+    audited.estimates = estimates(config.judge_models, audited.judge_seconds, (), judged)
+    audited.agent_estimates = estimates(config.agent_models, audited.agent_seconds, costs, executed)

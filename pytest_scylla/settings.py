@@ -12,14 +12,14 @@ import pytest
 
 from .auditing.evidence import Policy
 from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
-from .options import JUDGES
+from .options import COMMAND_LINES
 from .repair.actions import LEVELS
 
 if TYPE_CHECKING:
     from .repair.actions import Level
 
-AVAILABLE_LEVELS: tuple[Level, ...] = ("regenerate", "judges")
-"""The levels of repair that this version has; the last is the default."""
+DEFAULT_LEVEL: Level = "judges"
+"""How far a repair goes unless somebody says how far."""
 
 REPORT_SUFFIXES = (".json",)
 FALLBACK_POLICIES = ("warn", "fail")
@@ -43,13 +43,23 @@ class JudgeSettings:
 
 
 @dataclass(frozen=True)
+class AgentSettings:
+    """Who is run as the agent, and how; as with judges. ``check`` is a command line that tells how the agent did."""
+
+    name: str
+    command: tuple[str, ...]
+    environment: tuple[str, ...]
+    check: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RepairSettings:
     """How to repair. ``plan_only``: say what would be done, and write nothing.
 
     ``statuses`` are the ones to act on, such as "run:results" or "slot:failed"; all of them where there is none.
     ``anyway``: also while the experiment's own runner seems to be at work. ``retry``: ask again also for slots for
-    which a judge was asked as often as allowed. ``max_wait`` is in seconds; ``budget_usd`` and ``max_calls`` are
-    ``None`` where nobody set them.
+    which a judge was asked as often as allowed. ``fresh``: run the agents of the runs that are named anew, whatever
+    their status is. ``max_wait`` is in seconds; ``budget_usd`` and ``max_calls`` are ``None`` where nobody set them.
     """
 
     level: Level
@@ -57,10 +67,17 @@ class RepairSettings:
     statuses: frozenset[str]
     anyway: bool
     retry: bool
+    fresh: bool
     max_wait: float
     budget_usd: float | None
     max_calls: int | None
     judge: JudgeSettings
+    agent: AgentSettings
+
+    @property
+    def runs_agents(self) -> bool:
+        """Whether a repair goes as far as running agents again."""
+        return self.level == "agents"
 
     @property
     def asks_judges(self) -> bool:
@@ -123,10 +140,12 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
             ("--repair-status", options.repair_status is not None),
             ("--repair-anyway", options.repair_anyway),
             ("--repair-retry", options.repair_retry),
+            ("--repair-fresh", options.repair_fresh),
             ("--repair-budget", options.repair_budget is not None),
             ("--repair-max-calls", options.repair_max_calls is not None),
             ("--repair-max-wait", options.repair_max_wait is not None),
             ("--scylla-judge", options.scylla_judge is not None),
+            ("--scylla-agent", options.scylla_agent is not None),
         ):
             if given:
                 raise pytest.UsageError(
@@ -135,12 +154,15 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
         return None
     wanted = options.repair_level
     if wanted is None:
-        wanted = config.getini("scylla_repair_level") or AVAILABLE_LEVELS[-1]
-    level = next((level for level in AVAILABLE_LEVELS if level == wanted), None)
+        wanted = config.getini("scylla_repair_level") or ("agents" if options.repair_fresh else DEFAULT_LEVEL)
+    level = next((level for level in LEVELS if level == wanted), None)
     if level is None:
         place = f"--repair-level={wanted}" if options.repair_level == wanted else "ini option scylla_repair_level"
-        reason = "this version does not go that far" if wanted in LEVELS else "there is no such level"
-        raise pytest.UsageError(f"{place}: {reason}; expected {' or '.join(AVAILABLE_LEVELS)}, found {wanted!r}")
+        raise pytest.UsageError(
+            f"{place}: there is no such level; expected one of {', '.join(LEVELS)}, found {wanted!r}"
+        )
+    if options.repair_fresh:
+        _require_names(config, level)
     known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
     statuses = options.repair_status or config.getini("scylla_repair_status")
     for status in statuses:
@@ -154,23 +176,29 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
         frozenset(statuses),
         options.repair_anyway,
         options.repair_retry,
+        options.repair_fresh,
         max_wait=_number(*_either(config, "repair_max_wait"), 7 * 86400, "seconds"),
         budget_usd=_number(*budget, 1e9, "USD") if budget[0] else None,
         max_calls=_whole(*calls, 0, 1_000_000, "calls") if calls[0] else None,
         judge=_judge_settings(config),
+        agent=_agent_settings(config),
     )
 
 
+def _require_names(config: pytest.Config, level: Level) -> None:
+    """Let nobody run agents anew by a pattern that says more than they meant."""
+    globs = config.option.scylla_select or ()
+    if level != "agents":
+        raise pytest.UsageError("--repair-fresh runs agents: it goes with --repair-level=agents, or with no level")
+    if not globs or any(set("*?[") & set(glob) for glob in globs):
+        raise pytest.UsageError(
+            "--repair-fresh runs anew what is there: name each run, without wildcards, as in "
+            "--scylla-select=T5/13/run_10"
+        )
+
+
 def _judge_settings(config: pytest.Config) -> JudgeSettings:
-    given, place = _either(config, "scylla_judge", ini="scylla_judge")
-    command = tuple(config.getini("scylla_judge_command"))
-    if given and command and config.option.scylla_judge is None:
-        raise pytest.UsageError("ini options scylla_judge and scylla_judge_command: expected one of them, found both")
-    name = given or JUDGES[0]
-    if name not in JUDGES:
-        raise pytest.UsageError(f"{place}: expected one of {', '.join(JUDGES)}, found {name!r}")
-    if config.option.scylla_judge is not None:
-        command = ()
+    name, command = _command_line(config, "scylla_judge")
     return JudgeSettings(
         name=name,
         command=command,
@@ -182,6 +210,26 @@ def _judge_settings(config: pytest.Config) -> JudgeSettings:
         backoff=_number(config.getini("scylla_backoff"), "ini option scylla_backoff", 3600, "seconds"),
         fallback=config.getini("scylla_repair_fallback"),
     )
+
+
+def _agent_settings(config: pytest.Config) -> AgentSettings:
+    name, command = _command_line(config, "scylla_agent")
+    return AgentSettings(
+        name, command, tuple(config.getini("scylla_agent_env")), tuple(config.getini("scylla_check_command"))
+    )
+
+
+def _command_line(config: pytest.Config, option: str) -> tuple[str, tuple[str, ...]]:
+    """The command line that an option names, and the user's own, which is in its place unless it is empty."""
+    given, place = _either(config, option, ini=option)
+    command = tuple(config.getini(f"{option}_command"))
+    named = getattr(config.option, option) is not None
+    if given and command and not named:
+        raise pytest.UsageError(f"ini options {option} and {option}_command: expected one of them, found both")
+    name = given or COMMAND_LINES[0]
+    if name not in COMMAND_LINES:
+        raise pytest.UsageError(f"{place}: expected one of {', '.join(COMMAND_LINES)}, found {name!r}")
+    return name, () if named else command
 
 
 def _system_prompt(config: pytest.Config) -> str | None:

@@ -168,7 +168,9 @@ class RunEvidence:
             changes: dict[str, Any] = _changed(self, _RUN_FILES, name, data)
             if head:
                 changes[head] = Blob(f"{self.folder.file}/{head}", "sound")
-            return replace(self, **changes)
+            return replace(self, folder=Blob(self.folder.file, "sound"), **changes)
+        if not head.startswith("judge/"):
+            raise KeyError(name)
         slots = [slot.with_file(base, data) if f"judge/{slot.slot.name}" == head else slot for slot in self.slots]
         return replace(self, judge=Blob(self.judge.file, "sound"), slots=tuple(slots))
 

@@ -47,6 +47,7 @@ _REBUILD = "Free: it can be rebuilt from files that survive."
 _RERUN = "Run the agent again; its judges follow."
 _JUDGE = "Free where a reply of the judge survives; else one judge call."
 _PERSON = "Look at both records and remove the one that is wrong; no repair chooses between them."
+_FROM_RUNS = "Free: it follows from the runs."
 _UNSAFE = "Put a regular file or directory in its place; no repair touches it."
 
 CODES: dict[str, Code] = {
@@ -167,6 +168,12 @@ CODES: dict[str, Code] = {
     "fallback-refused": Code(
         "error", "The judgment is a fallback, and scylla_fallback = fail.", "The judge call failed.", "One judge call."
     ),
+    "exhausted": Code(
+        "error",
+        "The judge was asked as often as allowed and gave no verdict.",
+        "Replies that cannot be read as a verdict, a prompt that is too long, or a timeout that is too short.",
+        "Look at the replies in .scylla/attempts/, then --repair-retry.",
+    ),
     # Warnings.
     "fallback": Code(
         "warning",
@@ -215,6 +222,39 @@ CODES: dict[str, Code] = {
         "Nothing says which subtests a tier of the configuration has.",
         "The tier was never started, and no checkpoint or aggregate names its subtests.",
         "Name the definitions with --scylla-subtests.",
+    ),
+    # The checkpoint.
+    "checkpoint-missing": Code("error", "The experiment has no checkpoint.json.", "It was lost.", _FROM_RUNS),
+    "checkpoint-malformed": Code("error", "checkpoint.json is not JSON that can be relied on.", "Cut off.", _FROM_RUNS),
+    "checkpoint-invalid": Code(
+        "error",
+        "checkpoint.json breaks its schema, or holds ids that are none.",
+        "Another tool wrote it, or a version of the program yet unknown.",
+        _FROM_RUNS,
+    ),
+    "checkpoint-config-differs": Code(
+        "error",
+        "checkpoint.json was written under another configuration.",
+        "config/experiment.json was edited after the runs were made.",
+        "Put the configuration back, or look at what was changed; nothing proves by which the runs were made.",
+    ),
+    "checkpoint-records-absent-run": Code(
+        "error",
+        "checkpoint.json records runs that are not there.",
+        "Their directories were lost or archived; whoever resumes the experiment would leave them out.",
+        _FROM_RUNS,
+    ),
+    "checkpoint-lacks-run": Code(
+        "error",
+        "checkpoint.json does not record runs that are finished, or whose agent is.",
+        "The runner died before it wrote them down; whoever resumes the experiment would run them again.",
+        _FROM_RUNS,
+    ),
+    "checkpoint-state-differs": Code(
+        "error",
+        "checkpoint.json says something else of runs than their own files.",
+        "They were judged or run again, or lost files since.",
+        _FROM_RUNS,
     ),
 }
 

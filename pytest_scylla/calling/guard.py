@@ -1,15 +1,16 @@
 """A process that starts one command, watches it, and leaves nothing of it behind: no process, no directory.
 
-It is a script, ``python -I -S guard.py <alive> <notes>``, with a session of its own, so that no terminal's Ctrl-C
-reaches it; its standard input, output and error are the command's. ``alive`` is the read end of a pipe whose write end
-only the caller has: once that is closed, the caller is gone or has given up. ``notes`` is a file that holds an order,
-behind which the guard notes what became of it.
+It is a script, ``python -I -S guard.py <alive> <order> <notes>``, with a session of its own, so that no terminal's
+Ctrl-C reaches it; its standard input, output and error are the command's. ``alive`` is the read end of a pipe whose
+write end only the caller has: once that is closed, the caller is gone or has given up. ``order`` is a file that holds
+an order, ``notes`` one in which the guard notes what became of it.
 
 An order is fields with a NUL byte between them, which none of them can hold: the caller's process id, the seconds that
-the command may take, the bytes that it may print to each of its two files, the directory to make for it, its
-executable, the number of its arguments, these, and its environment. A note is a word, perhaps a blank and a text, and a
-NUL byte: ``command`` with its process id, then one of ``exited`` with its exit code, ``timed-out``,
-``too-much-output``, and ``not-started`` with the reason.
+the command may take, the bytes that it may print to each of its two files, the directory that it works in, whether that
+is its "own" (made for it, and removed behind it; no file that it writes may be larger than what it may print) or
+"given", its executable, the number of its arguments, these, and its environment. A note is a word, perhaps a blank and
+a text, and a NUL byte: ``started`` with the time, ``command`` with its process id, then one of ``exited`` with its exit
+code, ``timed-out``, ``too-much-output``, and ``not-started`` with the reason.
 
 On Linux all processes that descend from the command are found, since orphans become children of the guard; elsewhere,
 those that stayed in its group.
@@ -39,32 +40,37 @@ _PARENT_DEATH_SIGNAL, _CHILD_SUBREAPER = 1, 36
 
 def main() -> None:
     """Do what the order says, and note what became of it."""
-    alive, notes = (int(argument) for argument in sys.argv[1:])
-    os.set_inheritable(alive, False)
-    os.set_inheritable(notes, False)
-    order = os.pread(notes, os.fstat(notes).st_size, 0)
-    caller, timeout, most, directory, executable, count, *rest = order.split(b"\0")
+    alive, given, notes = (int(argument) for argument in sys.argv[1:])
+    for fd in (alive, given, notes):
+        os.set_inheritable(fd, False)
+    order = os.pread(given, os.fstat(given).st_size, 0)
+    caller, timeout, most, directory, whose, executable, count, *rest = order.split(b"\0")
+    own = whose == b"own"
     arguments, variables = rest[: int(count)], rest[int(count) :]
-    watch = _Watch(alive, int(caller), int(most))
+    watch = _Watch(alive, int(caller), int(most), limit_files=own)
     ended = b""
     try:
-        os.mkdir(directory, 0o700)
+        if own:
+            os.mkdir(directory, 0o700)
         watch.start(directory, executable, arguments, dict(variable.split(b"=", 1) for variable in variables))
+        _note(notes, b"started %f" % time.time())
         _note(notes, b"command %d" % watch.command)
         ended = watch.until_it_ends(float(timeout))
     except OSError as error:
         ended = b"not-started " + _reason(directory, error)
     finally:
         watch.end()
-        remove_tree(os.fsdecode(directory))
+        if own:
+            remove_tree(os.fsdecode(directory))
     _note(notes, b"too-much-output" if watch.is_too_much() else ended)
 
 
 class _Watch:
     """The command and all that descends from it."""
 
-    def __init__(self, alive: int, caller: int, most: int) -> None:
+    def __init__(self, alive: int, caller: int, most: int, *, limit_files: bool) -> None:
         self.command = 0
+        self._limits_files = limit_files
         self._exit_code: int | None = None
         self._alive, self._caller, self._most = alive, caller, most
         # A child that fails to become the command leaves the reason in this pipe.
@@ -102,8 +108,9 @@ class _Watch:
                 return
             os.chdir(directory)
             _reset_signals()
-            # One byte more than is kept, which tells too much from just enough.
-            _limit_files(self._most + 1)
+            if self._limits_files:
+                # One byte more than is kept, which tells too much from just enough.
+                _limit_files(self._most + 1)
             where = executable
             os.execve(executable, arguments, environment)  # noqa: S606  # what it is there for
         except Exception as error:

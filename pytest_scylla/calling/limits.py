@@ -187,10 +187,7 @@ def _in_utc(day: date, at: time, zone: tzinfo) -> datetime:
 
 
 def _retry_date(found: re.Match[str], now: datetime) -> datetime | None:
-    try:
-        moment = parsedate_to_datetime(found[1])
-    except TypeError:  # what older versions of Python raise for a date that is none
-        return None
+    moment = parsedate_to_datetime(found[1])
     return moment.replace(tzinfo=timezone.utc) if moment.tzinfo is None else moment.astimezone(timezone.utc)
 
 

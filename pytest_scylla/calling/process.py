@@ -18,12 +18,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Literal
 
+from ..experiment.records import Folder
 from ..experiment.wording import printable
 from . import guard
 
 MAX_OUTPUT = 16 * 1024 * 1024
+
+_PRINTED, _NOTES = ("stdout", "stderr"), "notes"
+"""The files in a directory for outputs."""
 
 Ended = Literal["exited", "timed-out", "too-much-output", "not-started"]
 
@@ -52,6 +57,8 @@ def run_command(
     environment: Mapping[str, str],
     timeout: float,
     max_output: int = MAX_OUTPUT,
+    inside: Path | None = None,
+    outputs: Path | None = None,
 ) -> Finished:
     """Run a command in an empty directory of its own; afterwards nothing is left of that, and no process.
 
@@ -61,6 +68,9 @@ def run_command(
     bytes to its standard output, or to its standard error; nor can any file that it writes become larger than that. An
     exception that is raised here while it runs goes on when everything is killed.
 
+    :param inside: a directory that it works in instead, and that is left as it leaves it, with files of any size.
+    :param outputs: an empty directory for what it prints, from which :func:`kept_from` tells how it ended, also where
+        this process does not live to see it.
     :raises IndexError: ``argv`` is empty.
     """
     started = time.monotonic()
@@ -69,22 +79,47 @@ def run_command(
         try:
             directory = os.path.join(tempfile.gettempdir(), f"scylla-{secrets.token_hex(8)}")
             command = (_executable(name), *argv[1:])
-            order = _order(timeout, max_output, directory, command, environment)
+            where = (directory, "own") if inside is None else (os.fspath(inside), "given")
+            order = _order(timeout, max_output, where, command, environment)
             # These first: where this process has no standard files, they take their numbers, which no other may have.
-            files = [opened.enter_context(tempfile.TemporaryFile()) for _ in range(3)]
+            files: list[IO[bytes]] = [opened.enter_context(tempfile.TemporaryFile())]
+            files += [opened.enter_context(_output(outputs, name)) for name in (*_PRINTED, _NOTES)]
             files[0].write(stdin)
             files[0].seek(0)
-            notes = opened.enter_context(tempfile.TemporaryFile())
-            notes.write(order)
-            notes.flush()
-            process = opened.enter_context(_guarded(files, notes, len(order), directory))
+            orders = opened.enter_context(tempfile.TemporaryFile())
+            orders.write(order)
+            orders.flush()
+            notes = files.pop()
+            process = opened.enter_context(_guarded(files, orders, notes, where))
         except (OSError, ValueError) as error:
             told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Finished(None, b"", b"", time.monotonic() - started, "not-started", printable(f"{name}: {told}"))
         status = process.wait()
-        ended, exit_code, reason = _ending(name, _told(notes, len(order)), status)
+        ended, exit_code, reason = _ending(name, _told(notes), status)
         stdout, stderr = (_kept(file, max_output) for file in files[1:])
     return Finished(exit_code, stdout, stderr, time.monotonic() - started, ended, reason)
+
+
+def kept_from(outputs: Folder, max_output: int = MAX_OUTPUT) -> Finished | None:
+    """How a command ended that printed into ``outputs``; ``None`` where it did not come to its end, or was not started.
+
+    How long it took is told by the times of the files.
+    """
+    notes = outputs.read(_NOTES)
+    if notes.state != "sound":
+        return None
+    told = _words(notes.data)
+    ended, exit_code, _ = _ending("", told, 0)
+    if ended == "not-started" or not told.keys() & {"exited", "timed-out", "too-much-output"}:
+        return None
+    stdout, stderr = (outputs.read(name, max_output) for name in _PRINTED)
+    states = {name: modified / 1e9 for name, _, _, modified, _ in outputs.states()}
+    seconds = max(0.0, states[_NOTES] - float(told.get("started", b"%f" % states[_NOTES])))
+    return Finished(exit_code, stdout.data, stderr.data, seconds, ended)
+
+
+def _output(outputs: Path | None, name: str) -> IO[bytes]:
+    return tempfile.TemporaryFile() if outputs is None else open(outputs / name, "x+b")
 
 
 def _executable(name: str) -> str:
@@ -104,7 +139,7 @@ def _executable(name: str) -> str:
 
 
 def _order(
-    timeout: float, max_output: int, directory: str, command: Sequence[str], environment: Mapping[str, str]
+    timeout: float, max_output: int, where: tuple[str, str], command: Sequence[str], environment: Mapping[str, str]
 ) -> bytes:
     """What the guard is to do, in its own words.
 
@@ -113,7 +148,7 @@ def _order(
     if not all(variable and "=" not in variable for variable in environment):
         raise ValueError("a variable of the environment has a name that none can have")
     variables = (f"{variable}={value}" for variable, value in environment.items())
-    limits = (str(os.getpid()), str(float(timeout)), str(max_output), directory)
+    limits = (str(os.getpid()), str(float(timeout)), str(max_output), *where)
     fields = [os.fsencode(field) for field in (*limits, command[0], str(len(command)), *command, *variables)]
     if any(b"\0" in field for field in fields):
         raise ValueError("an argument, or a variable of the environment, holds a NUL byte")
@@ -122,9 +157,9 @@ def _order(
 
 @contextmanager
 def _guarded(
-    files: Sequence[IO[bytes]], notes: IO[bytes], written: int, directory: str
+    files: Sequence[IO[bytes]], orders: IO[bytes], notes: IO[bytes], where: tuple[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Start a guard, whose order is what was ``written`` to ``notes``; leaving the block ends it.
+    """Start a guard, whose order is in ``orders``; leaving the block ends it.
 
     :raises OSError: it cannot be started.
     """
@@ -134,11 +169,11 @@ def _guarded(
         given, stdout, stderr = files
         try:
             process = subprocess.Popen(  # noqa: S603  # our own script
-                [sys.executable, "-I", "-S", guard.__file__, str(theirs), str(notes.fileno())],
+                [sys.executable, "-I", "-S", guard.__file__, *map(str, (theirs, orders.fileno(), notes.fileno()))],
                 stdin=given,
                 stdout=stdout,
                 stderr=stderr,
-                pass_fds=(theirs, notes.fileno()),
+                pass_fds=(theirs, orders.fileno(), notes.fileno()),
                 start_new_session=True,
             )
         finally:
@@ -149,7 +184,7 @@ def _guarded(
         if process is not None:
             _outlast(process)
             if process.returncode:
-                _clear_after(_told(notes, written), directory)
+                _clear_after(_told(notes), where)
 
 
 def _outlast(process: subprocess.Popen[bytes]) -> None:
@@ -162,20 +197,26 @@ def _outlast(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def _clear_after(told: Mapping[str, bytes], directory: str) -> None:
+def _clear_after(told: Mapping[str, bytes], where: tuple[str, str]) -> None:
     """Do what a killed guard could no longer do."""
     if "command" in told:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(int(told["command"]), signal.SIGKILL)
-    guard.remove_tree(directory)
+    directory, whose = where
+    if whose == "own":
+        guard.remove_tree(directory)
 
 
-def _told(notes: IO[bytes], written: int) -> dict[str, bytes]:
-    """What a guard noted behind its order: words, each with the text that belongs to it."""
+def _told(notes: IO[bytes]) -> dict[str, bytes]:
+    """What a guard noted."""
     fd = notes.fileno()
-    told = os.pread(fd, os.fstat(fd).st_size - written, written)
-    pairs = (note.partition(b" ") for note in told.split(b"\0"))
-    return {word.decode("ascii"): text for word, _, text in pairs}
+    return _words(os.pread(fd, os.fstat(fd).st_size, 0))
+
+
+def _words(noted: bytes) -> dict[str, bytes]:
+    """Notes as words, each with the text that belongs to it."""
+    pairs = (note.partition(b" ") for note in noted.split(b"\0"))
+    return {word.decode("ascii", "replace"): text for word, _, text in pairs}
 
 
 def _ending(name: str, told: Mapping[str, bytes], status: int) -> tuple[Ended, int | None, str]:

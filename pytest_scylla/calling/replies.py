@@ -19,6 +19,7 @@ from ..auditing.verdicts import as_verdict
 from ..experiment.journal import known_cost
 from ..experiment.strict_json import Json, MalformedJSON, decode_object_at, parse_object
 from ..experiment.wording import printable
+from .failures import Scope
 from .limits import epoch_time, reset_time
 from .process import Finished
 
@@ -26,7 +27,6 @@ Output = Literal["claude-json", "codex-jsonl", "gemini-json", "text"]
 """The formats in which a command prints; "text" also stands for a claude-like object, where it is one."""
 
 Kind = Literal["limit", "transient", "timeout", "permanent"]
-Scope = Literal["slot", "model", "all"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ TABLE: tuple[Row, ...] = (
         words=["usage_limit_reached", "terminalquotaerror"],
         begins=[
             r"(?:Prompt is too long · automatic compaction failed: )?You've (?:hit|reached) your .{0,60}limit\b",
-            r"(?!Context )(?:[\w-]{1,30} ){0,4}limit reached\b",
+            r"(?!(?:Context|Rate) )(?:[\w-]{1,30} ){0,4}limit reached\b",
             r"You have exhausted your (?:capacity|daily quota) on this model",
         ],
     ),
@@ -149,8 +149,6 @@ TABLE: tuple[Row, ...] = (
             "http 401",
             "http 403",
             "authentication_error",
-            "authentication_failed",
-            "oauth_org_not_allowed",
             "permission_error",
             "api_key_invalid",
             "ineligibletiererror",
@@ -182,9 +180,7 @@ TABLE: tuple[Row, ...] = (
             "http 413",
             "prompt_too_long",
             "request_too_large",
-            "input_too_large",
             "context_length_exceeded",
-            "string_above_max_length",
         ],
         begins=[
             r"Prompt is too long",
@@ -214,7 +210,7 @@ TABLE: tuple[Row, ...] = (
         "transient",
         None,
         "the service is overloaded",
-        words=["http 529", "overloaded_error", "overloaded", "model_capacity_exhausted"],
+        words=["http 529", "overloaded_error", "model_capacity_exhausted"],
         begins=[
             r"Repeated 529 Overloaded",
             r"Selected model is at capacity",
@@ -229,19 +225,18 @@ TABLE: tuple[Row, ...] = (
         "too many calls",
         words=[
             "http 429",
-            "rate_limit",
             "rate_limit_error",
             "rate_limit_exceeded",
             "resource_exhausted",
             "retryablequotaerror",
         ],
-        begins=[r"Server is temporarily limiting requests", r"Request rejected \(429\)", r"Rate limit reached for"],
+        begins=[r"Server is temporarily limiting requests", r"Rate limit reached for"],
     ),
     _row(
         "transient",
         None,
         "the service failed",
-        words=["http 5xx", "http 408", "server_error", "internal_server_error", "unavailable"],
+        words=["http 5xx", "http 408", "server_error", "unavailable"],
         begins=[
             r"Server error mid-response",
             r"API returned an empty or malformed response",

@@ -27,7 +27,10 @@ MOST_RUNS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What was to be run: of ``config/experiment.json`` the part that decides what is expected, and the file's hash."""
+    """What was to be run: of ``config/experiment.json`` the part that a session needs, and the file's hash.
+
+    ``task_repo`` is a URL or a path, ``task_commit`` the commit of it that runs start from; both as they are written.
+    """
 
     experiment_id: str
     tiers: tuple[str, ...]
@@ -35,6 +38,8 @@ class Configuration:
     judge_models: tuple[str, ...]
     agent_models: tuple[str, ...]
     max_subtests: int | None
+    task_repo: str
+    task_commit: str
     sha256: str
 
 
@@ -206,5 +211,7 @@ def _read_configuration(folder: Folder, given: str) -> Configuration:
         judge_models=tuple(data["judge_models"]),
         agent_models=tuple(data["models"]),
         max_subtests=None if data.get("max_subtests") is None else int(data["max_subtests"]),
+        task_repo=data["task_repo"],
+        task_commit=data["task_commit"],
         sha256=hashlib.sha256(record.raw).hexdigest(),
     )

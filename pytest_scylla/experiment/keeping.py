@@ -51,7 +51,7 @@ class Keeping:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self.root = root
         self._opened = ExitStack()
         try:
             with naming(KEEPING):
@@ -85,7 +85,7 @@ class Keeping:
 
     def lock_path(self, of: RunId | str) -> Path:
         """The file by which a process locks a run, or what else has a name unlike a run's, such as "pauses"."""
-        return self._root / KEEPING / "locks" / f"{_flat(str(of))}.lock"
+        return self.root / KEEPING / "locks" / f"{_flat(str(of))}.lock"
 
     def stage(self, file: str, data: bytes, like: os.stat_result | None = None) -> None:
         """Write what is to become ``file``, so that only a renaming is left. Under the lock of the file's run.

@@ -17,7 +17,7 @@ from ..repair.plan import Admits, Given, make_plan
 from ..repair.request import Regenerate, written_like
 from .answer import read_answer, slot_files
 from .contract import JudgeReply
-from .slot import JUDGE_CALL
+from .slot import JUDGE_CALL, of_slot
 from .terms import JudgeTerms
 
 _ANY_ANSWER = '{"score": 0.5, "passed": true, "reasoning": "not yet known"}'
@@ -49,7 +49,14 @@ def planned_calls(
             write=written_like(case.evidence),
         )
         prompt = case.evidence.judge_prompt.file
-        plan = make_plan(experiment, case, audit, regenerate, admits, Given(name, files, "judges", (prompt,)))
+        plan = make_plan(
+            experiment,
+            case,
+            audit,
+            regenerate,
+            admits,
+            Given(name, of_slot(name, files), f"judge/{name}/judgment.json", "judges", (prompt,)),
+        )
         estimate = terms.estimate(model)
         written = [step for step in plan.steps if step.level == "judges"]
         call = Action(

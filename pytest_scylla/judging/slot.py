@@ -68,7 +68,10 @@ class Judged:
 
 
 class SlotJudging:
-    """The judging of one slot in one session: what was asked so far, and what it cost."""
+    """The judging of one slot in one session: what was asked so far, and what it cost.
+
+    ``regenerate`` rebuilds what follows from an answer.
+    """
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class SlotJudging:
         self._slot = slot
         self._policy = policy
         self._terms = terms
-        self._regenerate = regenerate
+        self.regenerate = regenerate
         self._admits = admits
         self._allowed: int | None = None
         self._calls = Calls(terms, str(slot))
@@ -286,8 +289,8 @@ class SlotJudging:
     ) -> Judged:
         """Write files of the slot, and what follows from them."""
         prompt, name = case.evidence.judge_prompt.file, self._slot.name
-        given = Given(name, files, "judges", (prompt,))
-        plan = make_plan(self._experiment, case, audit, self._regenerate, self._admits, given)
+        given = Given(name, of_slot(name, files), f"judge/{name}/judgment.json", "judges", (prompt,))
+        plan = make_plan(self._experiment, case, audit, self.regenerate, self._admits, given)
         repaired = carry_out(self._experiment, self._slot.run, self._policy, plan, keeping)
         written = [action for action in repaired.actions.get(name, ()) if action.level == "judges"]
         follows = [action for done in repaired.actions.values() for action in done if action.level != "judges"]
@@ -315,7 +318,7 @@ class SlotJudging:
         action = Action(
             "judges",
             JUDGE_CALL,
-            "failed" if self._calls.made else ending,
+            "failed" if self._calls.made and not not_run else ending,
             reason=reason,
             calls=self._calls.made,
             cost_usd=self._calls.cost_usd,
@@ -325,6 +328,11 @@ class SlotJudging:
 
     def _not_run(self, case: Case, audit: RunAudit, reason: str) -> Judged:
         return self._unchanged(case, audit, "refused", f"not-run: {reason}", not_run=True)
+
+
+def of_slot(slot: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Files of a slot ("judge_01") under their names in the run."""
+    return {f"judge/{slot}/{name}": data for name, data in files.items()}
 
 
 def _own(slot: SlotId, case: Case, audit: RunAudit) -> tuple[SlotEvidence, SlotAudit]:

@@ -112,13 +112,15 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """New files of a judge slot that come from elsewhere, in the order in which to write them, by their names in it.
+    """New files of a run that come from elsewhere, by their names in it, in the order in which to write them.
 
-    ``sources`` are files that they come from, ``level`` is what it took to get them.
+    ``item`` is whose they are ("run", or "judge_01"). ``main`` is the one that the others are there for. ``sources``
+    are files that they come from, ``level`` is what it took to get them.
     """
 
-    slot: str
+    item: str
     files: Mapping[str, bytes]
+    main: str
     level: Level
     sources: tuple[str, ...] = ()
 
@@ -172,27 +174,20 @@ class _Draft:
 
     def take(self, given: Given) -> None:
         """Take files for what the run holds that are not rebuilt from it."""
-        solved = tuple(
-            sorted(
-                {
-                    fault.code
-                    for slot in self.audit.slots
-                    for fault in slot.findings
-                    if slot.slot.name == given.slot and fault.severity == "error"
-                }
-            )
-        )
+        findings = self.audit.findings
+        for slot in self.audit.slots:
+            if slot.slot.name == given.item:
+                findings = slot.findings
+        solved = tuple(sorted({fault.code for fault in findings if fault.severity == "error"}))
         sources = _hashed(self._experiment, self.case.evidence, given.sources)
-        folder = f"judge/{given.slot}"
-        for base, data in given.files.items():
-            name = f"{folder}/{base}"
+        for name, data in given.files.items():
             file = f"{self.case.evidence.folder.file}/{name}"
-            solves = solved if base == "judgment.json" else ()
-            self.steps[name] = Step(given.slot, name, file, data, sources, solves, given.level)
-            with suppress(KeyError):  # no verdict rests on a slot's standard error
+            solves = solved if name == given.main else ()
+            self.steps[name] = Step(given.item, name, file, data, sources, solves, given.level)
+            with suppress(KeyError):  # no verdict rests on every file
                 self.case = self.case.with_file(name, data)
         self.audit = conclude(self.case)
-        self.slot_changed = True
+        self.slot_changed = given.item != "run"
 
     def consider(self, name: str, *, follows: bool) -> None:
         """Rebuild the file ``name`` if anything is wrong with it that this solves.

@@ -20,7 +20,8 @@ from .plan import Plan
 class Remedy:
     """What would make an item sound.
 
-    ``level`` is ``None`` where no repair may act; ``cost`` is in people's words; ``calls`` are those of judges.
+    ``level`` is ``None`` where no repair may act; ``cost`` is in people's words; ``calls`` are how
+    often that asks somebody.
     """
 
     level: Level | None
@@ -32,7 +33,7 @@ class Remedy:
         return f"{self.cost} ({self.action})" if self.cost else self.action
 
 
-_AGENT_RUN = Remedy("agents", "agent run", "run the agent again, then its judges")
+_AGENT_RUN = Remedy("agents", "agent run", "run the agent again, then its judges", calls=1)
 _PERSON = Remedy(None, "", "none: sound records contradict each other, a person has to decide")
 _UNSAFE = Remedy(None, "", "none: put a regular file or directory in its place first")
 _REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
@@ -61,7 +62,7 @@ def remedies(case: Case, audit: RunAudit, plan: Plan) -> dict[str, Remedy]:
         slot.slot.name: _for_slot(case, slot, planned)
         for slot, planned in zip(audit.slots, plan.audit.slots, strict=True)
     }
-    calls = sum(remedy.calls for remedy in found.values())
+    calls = sum(remedy.calls for remedy in found.values() if remedy.level == "judges")
     asked = any(remedy.level == "judges" for remedy in found.values())
     return {**found, "run": _for_run(audit, plan, asked, calls)}
 

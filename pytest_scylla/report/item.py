@@ -29,7 +29,7 @@ def failure_text(item_id: str, outcome: ItemOutcome) -> str:
 def action_line(action: Action, remedy: str = "") -> str:
     """One action in one line; nothing for a refusal that says no more than ``remedy`` does."""
     if action.outcome in ("done", "planned"):
-        return _judged(action) if action.level == "judges" else _rebuilt(action)
+        return _rebuilt(action) if action.level == "regenerate" else _called(action)
     if action.reason == remedy:
         return ""
     if action.outcome == "failed":
@@ -76,17 +76,26 @@ def _rebuilt(action: Action) -> str:
     return f"{verb} {', '.join(action.files)}{_from(action)}"
 
 
-def _judged(action: Action) -> str:
+def _called(action: Action) -> str:
+    """What was asked of a judge, or of an agent."""
     reason = f"; {action.reason}" if action.reason else ""
+    what = "run the agent" if action.level == "agents" else "ask the judge"
     if action.outcome == "planned":
-        return f"would ask the judge ({_calls(action)}) for {_last(action)}{reason}"
+        return f"would {what} ({_calls(action)}){f' for {_last(action)}' if action.files else ''}{reason}"
     if action.calls:
-        return f"asked the judge ({_calls(action)}), wrote {_last(action)}{reason}"
-    return f"wrote {_last(action)}{reason or ' from the answer that the judge gave before'}"
+        done = "ran the agent" if action.level == "agents" else "asked the judge"
+        return f"{done} ({_calls(action)}), wrote {_last(action)}{reason}"
+    kept = (
+        " from what the agent printed before"
+        if action.level == "agents"
+        else " from the answer that the judge gave before"
+    )
+    return f"wrote {_last(action)}{reason or kept}"
 
 
 def _calls(action: Action) -> str:
-    return f"{action.calls} call{'s' * (action.calls != 1)}, {money(action.cost_usd)}"
+    noun = "run" if action.level == "agents" else "call"
+    return f"{action.calls} {noun}{'s' * (action.calls != 1)}, {money(action.cost_usd)}"
 
 
 def _last(action: Action) -> str:

@@ -34,6 +34,10 @@ _ALWAYS_SHOWN = {
     "one slot": ("complete", "missing", "failed"),
 }
 _EXAMPLES = 3
+_CALLED: dict[Level, tuple[tuple[str, str], str, str, str]] = {
+    "agents": (("ran agents", "would run agents"), "run", "agent", "came to an end"),
+    "judges": (("asked judges", "would ask judges"), "call", "slot", "judged"),
+}
 _NEEDS: dict[Level | None, str] = {
     "regenerate": "that surviving files may put right",
     "judges": "for which a judge has to be asked",
@@ -163,7 +167,8 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
             elif verbosity == 0:
                 names = Counter(_kind_of_file(action.what) for _, action in found)
                 lines += [f"  {number:>6} {name}" for name, number in names.most_common()]
-    lines += _call_lines(audited, list(_of(actions, "judges")))
+    for level in _CALLED:
+        lines += _call_lines(audited, list(_of(actions, level)), level)
     if any(action.outcome == "done" for _, action in actions):
         place = printable(os.path.join(audited.experiment.given, KEEPING))
         lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
@@ -172,7 +177,7 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     failed = [action for _, action in actions if action.outcome == "failed"]
     lines += [f"  {action_line(action)}" for action in failed[: None if verbosity > 0 else MANY]]
     passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
-    lines += [f"{number} slot{_s(number)} {reason}" for reason, number in passing.most_common(_EXAMPLES)]
+    lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(_EXAMPLES)]
     left = Counter(_NEEDS[found.level] for found in audited.outcomes.values() if found.outcome in ("failed", "not-run"))
     lines += [f"not sound: {number} item{_s(number)} {need}" for need, number in left.most_common()]
     return lines
@@ -182,16 +187,22 @@ def _of(actions: Iterable[tuple[str, Action]], level: Level) -> Iterator[tuple[s
     return ((item_id, action) for item_id, action in actions if action.level == level)
 
 
-def _call_lines(audited: AuditedExperiment, actions: list[tuple[str, Action]]) -> list[str]:
-    """How many judge calls were made or would be, at what cost; of those that would be, by model."""
+def _call_lines(audited: AuditedExperiment, actions: list[tuple[str, Action]], level: Level) -> list[str]:
+    """How many calls of a level were made or would be, at what cost; of those that would be, by model."""
+    whom, noun, what, ended = _CALLED[level]
     lines = []
     if called := [action for _, action in actions if action.outcome != "planned" and action.calls]:
         calls, done = sum(action.calls for action in called), sum(action.outcome == "done" for action in called)
         cost = money(total_cost(called))
-        lines.append(f"asked judges: {calls} call{_s(calls)}, {cost}; {done} slot{_s(done)} judged")
-    planned = [(audited.model_of(item_id), action) for item_id, action in actions if action.outcome == "planned"]
+        lines.append(f"{whom[0]}: {calls} {noun}{_s(calls)}, {cost}; {done} {what}{_s(done)} {ended}")
+    of_slots = level == "judges"
+    planned = [
+        (audited.model_of(item_id) if of_slots else audited.agent_model, action)
+        for item_id, action in actions
+        if action.outcome == "planned"
+    ]
     if planned:
-        lines.append(f"would ask judges: {len(planned)} call{_s(len(planned))}")
+        lines.append(f"{whom[1]}: {len(planned)} {noun}{_s(len(planned))}")
         for model in dict.fromkeys(model for model, _ in planned):
             of_model = [action for found, action in planned if found == model]
             price, seconds = total_cost(of_model), total_seconds(of_model)

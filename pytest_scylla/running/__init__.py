@@ -1,0 +1,1 @@
+"""Running an agent again: its workspace, its prompt, its files, the checkpoint."""

@@ -1,0 +1,123 @@
+"""Where earlier attempts at a run go: ``.failed/`` beside it, each under a name of its own, and whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..experiment.expected import Experiment
+from ..experiment.journal import stamp
+from ..experiment.keeping import Keeping
+from ..experiment.layout import RunId
+from ..experiment.records import Blob, Folder
+from ..experiment.writing import CannotWrite, directory, move, naming
+from .workspace import WORKSPACE, CannotPrepare, after_move
+
+FAILED = ".failed"
+
+
+def attempts_at(keeping: Keeping, place: str) -> int:
+    """How many attempts at the run in ``place``, relative to the experiment, are archived.
+
+    :raises CannotWrite: the archive is not a directory.
+    """
+    with _subtest(keeping, place) as subtest, _archive(subtest, make=False) as archive:
+        return 0 if archive is None else len(_names(archive, place))
+
+
+def archive_run(experiment: Experiment, keeping: Keeping, run: RunId, place: str) -> str | None:
+    """Move a run from its ``place`` to the archive; return where it is then, ``None`` if there was nothing.
+
+    The first attempt is ``.failed/run_01``, the others are ``.failed/run_01_failed_1`` and so on; none is overwritten.
+
+    :raises CannotWrite: it cannot be moved.
+    """
+    with _subtest(keeping, place) as subtest:
+        kind = subtest.kind(run.name)
+        if kind is None:
+            return None
+        with _archive(subtest, make=True) as archive:
+            assert archive is not None
+            taken = _names(archive, place)
+            names = (run.name if not number else f"{run.name}_failed_{number}" for number in range(len(taken) + 1))
+            name = next(name for name in names if name not in taken)
+            target = f"{place.rpartition('/')[0]}/{FAILED}/{name}"
+            _tell(keeping, run, place, target)
+            _move(subtest, run.name, archive, name)
+    _follow(experiment, place, target)
+    return target
+
+
+def bring_back(experiment: Experiment, keeping: Keeping, run: RunId, archived: str, place: str) -> None:
+    """Move an archived attempt back to where it was, which is free.
+
+    :raises CannotWrite: it cannot be moved.
+    """
+    with _subtest(keeping, place) as subtest, _archive(subtest, make=False) as archive:
+        if archive is None:
+            raise CannotWrite(f"{archived}: it disappeared")
+        _tell(keeping, run, archived, place)
+        _move(archive, archived.rpartition("/")[2], subtest, run.name)
+    _follow(experiment, archived, place)
+
+
+@contextmanager
+def _subtest(keeping: Keeping, place: str) -> Iterator[Folder]:
+    """The directory of a run's subtest, made where it is absent."""
+    folder, opened = keeping.experiment, []
+    try:
+        for part in place.split("/")[:-1]:
+            with naming(place):
+                folder = directory(folder, part)
+            opened.append(folder)
+        yield folder
+    finally:
+        for one in opened:
+            one.close()
+
+
+@contextmanager
+def _archive(subtest: Folder, *, make: bool) -> Iterator[Folder | None]:
+    if make:
+        with naming(f"{subtest.file}/{FAILED}"), directory(subtest, FAILED) as folder:
+            yield folder
+        return
+    opened = subtest.open(FAILED)
+    if isinstance(opened, Blob):
+        if opened.state != "absent":
+            raise CannotWrite(f"{opened.file}: {opened.reason}")
+        yield None
+        return
+    with opened:
+        yield opened
+
+
+def _names(archive: Folder, place: str) -> set[str]:
+    name = place.rpartition("/")[2]
+    return {found for found in archive.names() if found == name or found.startswith(f"{name}_failed_")}
+
+
+def _move(source: Folder, name: str, target: Folder, new_name: str) -> None:
+    file = f"{source.file}/{name}"
+    with naming(file):
+        if target.kind(new_name) is not None:
+            raise CannotWrite(f"{target.file}/{new_name}: expected nothing there, found something")
+        move(source, name, target, new_name)
+        os.fsync(target.descriptor)
+        os.fsync(source.descriptor)
+
+
+def _tell(keeping: Keeping, run: RunId, file: str, target: str) -> None:
+    entry = {**stamp(), "item": str(run), "what": "move", "from": file, "to": target}
+    keeping.write_journal(json.dumps(entry).encode() + b"\n")
+
+
+def _follow(experiment: Experiment, old: str, new: str) -> None:
+    """Let git know that a workspace was moved, so that nobody's tidying up loses it."""
+    before, after = (Path(experiment.root, place, WORKSPACE) for place in (old, new))
+    if after.is_dir():
+        with suppress(CannotPrepare):  # it is where it was to go; only git may not know
+            after_move(experiment, before, after)
