@@ -12,6 +12,7 @@ import pytest
 
 from .auditing.evidence import Policy
 from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
+from .judging.settings import JudgeSettings
 from .options import COMMAND_LINES
 from .repair.actions import LEVELS
 
@@ -23,23 +24,6 @@ DEFAULT_LEVEL: Level = "judges"
 
 REPORT_SUFFIXES = (".json",)
 FALLBACK_POLICIES = ("warn", "fail")
-
-
-@dataclass(frozen=True)
-class JudgeSettings:
-    """Who judges, and how. ``command`` is a template of the user's own, in the place of the command line ``name``.
-
-    ``environment`` names variables that it gets beside the usual ones; ``system_prompt`` is the user's, if they have
-    one. ``timeout`` and ``backoff`` are in seconds.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    environment: tuple[str, ...]
-    system_prompt: str | None
-    timeout: float
-    backoff: float
-    fallback: bool
 
 
 @dataclass(frozen=True)

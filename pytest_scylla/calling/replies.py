@@ -285,6 +285,7 @@ _UNKNOWN = _row("transient", None, "failed")
 _LONGEST_MESSAGE = 4000
 _LONGEST_QUOTE = 200
 _MOST_LINES = 20
+_MOST_BROKEN = 100
 _DEEPEST = 4
 """The message of an error may be JSON that holds an error with a message, and so on: so often."""
 
@@ -510,12 +511,13 @@ def _objects(text: str) -> Iterator[dict[str, Json]]:
             return
         yield from (record for record in listed if isinstance(record, dict))
         return
-    position = 0
-    while opening := _OBJECT_LINE.search(text, position):
+    position = broken = 0
+    while broken < _MOST_BROKEN and (opening := _OBJECT_LINE.search(text, position)):
         try:
             record, position = decode_object_at(text, opening.start())
         except MalformedJSON:
             position = opening.end()
+            broken += 1
         else:
             yield record
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..auditing.verdicts import verdicts_in
 from ..calling.failures import CallFailed
@@ -27,9 +26,7 @@ from .contract import (
     JudgeTimeout,
     JudgeTransient,
 )
-
-if TYPE_CHECKING:
-    from ..settings import JudgeSettings
+from .settings import JudgeSettings
 
 _AT_HAND = """
 The agent's workspace is the directory %s: look there, by absolute paths, where that helps.

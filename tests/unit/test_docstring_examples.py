@@ -7,10 +7,12 @@ from types import ModuleType
 
 import pytest
 
-from pytest_scylla.experiment import layout, wording
+from pytest_scylla.calling import limits
+from pytest_scylla.experiment import layout, timestamps, wording
+from pytest_scylla.report import item
 
 
-@pytest.mark.parametrize("module", [layout, wording])
+@pytest.mark.parametrize("module", [item, layout, limits, timestamps, wording])
 def test_docstring_examples_are_true(module: ModuleType) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0
