@@ -27,16 +27,51 @@ if TYPE_CHECKING:
     from .experiment.expected import Experiment, find_experiments
     from .experiment.expected import load_experiment as load
     from .experiment.layout import RunId, SlotId
+    from .judging.contract import (
+        Judge,
+        JudgeLimit,
+        JudgePermanent,
+        JudgeReply,
+        JudgeRequest,
+        JudgeTimeout,
+        JudgeTransient,
+    )
     from .repair.request import CannotRegenerate, Regenerate, Regenerated, RegenerateRequest
+    from .running.contract import (
+        Agent,
+        AgentLimit,
+        AgentPermanent,
+        AgentReply,
+        AgentRequest,
+        AgentTimeout,
+        AgentTransient,
+    )
+    from .running.workspace import CannotPrepare, MakeWorkspace, Workspace, WorkspaceRequest
 
 __all__ = [
     "CODES",
     "RUN_STATUSES",
     "SLOT_STATUSES",
+    "Agent",
+    "AgentLimit",
+    "AgentPermanent",
+    "AgentReply",
+    "AgentRequest",
+    "AgentTimeout",
+    "AgentTransient",
+    "CannotPrepare",
     "CannotRegenerate",
     "Experiment",
     "ExperimentError",
     "Finding",
+    "Judge",
+    "JudgeLimit",
+    "JudgePermanent",
+    "JudgeReply",
+    "JudgeRequest",
+    "JudgeTimeout",
+    "JudgeTransient",
+    "MakeWorkspace",
     "Policy",
     "Regenerate",
     "RegenerateRequest",
@@ -45,6 +80,8 @@ __all__ = [
     "RunId",
     "SlotAudit",
     "SlotId",
+    "Workspace",
+    "WorkspaceRequest",
     "audit",
     "audit_run",
     "find_experiments",
@@ -72,6 +109,24 @@ _ORIGIN = {
     "audit_run": ("auditing.run", "audit_run"),
     "find_experiments": ("experiment.expected", "find_experiments"),
     "load": ("experiment.expected", "load_experiment"),
+    "Agent": ("running.contract", "Agent"),
+    "AgentLimit": ("running.contract", "AgentLimit"),
+    "AgentPermanent": ("running.contract", "AgentPermanent"),
+    "AgentReply": ("running.contract", "AgentReply"),
+    "AgentRequest": ("running.contract", "AgentRequest"),
+    "AgentTimeout": ("running.contract", "AgentTimeout"),
+    "AgentTransient": ("running.contract", "AgentTransient"),
+    "CannotPrepare": ("running.workspace", "CannotPrepare"),
+    "Judge": ("judging.contract", "Judge"),
+    "JudgeLimit": ("judging.contract", "JudgeLimit"),
+    "JudgePermanent": ("judging.contract", "JudgePermanent"),
+    "JudgeReply": ("judging.contract", "JudgeReply"),
+    "JudgeRequest": ("judging.contract", "JudgeRequest"),
+    "JudgeTimeout": ("judging.contract", "JudgeTimeout"),
+    "JudgeTransient": ("judging.contract", "JudgeTransient"),
+    "MakeWorkspace": ("running.workspace", "MakeWorkspace"),
+    "Workspace": ("running.workspace", "Workspace"),
+    "WorkspaceRequest": ("running.workspace", "WorkspaceRequest"),
 }
 
 

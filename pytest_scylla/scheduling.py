@@ -59,7 +59,7 @@ class RunScheduling:
 
     def __init__(self, config: pytest.Config, log: Producer, locate: Callable[[str], object], workers: int) -> None:
         """Expect so many ``workers``; ``locate`` is as with :class:`Distribution`."""
-        self._config = config
+        self.config = config  # others than xdist look here as well, such as pytest-rerunfailures
         self._log = log.runsched
         self._locate = locate
         self._expected_workers = workers
@@ -166,7 +166,7 @@ class RunScheduling:
         """
         ours = [self._locate(nodeid) is not None for nodeid in ids]
         others = ours.count(False)
-        most = self._config.getoption("maxschedchunk") or others
+        most = self.config.getoption("maxschedchunk") or others
         units: list[list[int]] = []
         runs: dict[str, list[int]] = {}
         room = 0
@@ -196,5 +196,5 @@ class RunScheduling:
             return True
         self._log(difference)
         report = pytest.CollectReport(node.gateway.id, "failed", longrepr=difference, result=[])
-        self._config.hook.pytest_collectreport(report=report)
+        self.config.hook.pytest_collectreport(report=report)
         return False

@@ -82,7 +82,6 @@ class _Watch:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, *_STOPPING):
             signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._prctl = _prctl()
         self._prctl(_CHILD_SUBREAPER, 1)
 
@@ -151,7 +150,7 @@ class _Watch:
         deadline = time.monotonic() + PATIENCE
         # What is killed leaves its children to this process, generation by generation. None but this process reaps
         # them, so that their groups keep their ids until then.
-        while self._reap() and time.monotonic() < deadline:
+        while (self._reap() or self._is_left()) and time.monotonic() < deadline:
             for group in _groups_of_children():
                 if group != os.getpgrp():
                     _kill(os.killpg, group)  # all of it at once, so that nobody forks faster than can be listed
@@ -168,6 +167,14 @@ class _Watch:
                     self._exit_code = os.waitstatus_to_exitcode(status)
         except ChildProcessError:
             return False
+
+    def _is_left(self) -> bool:
+        """Whether anybody is left of the command's group, which may be nobody's child here."""
+        with suppress(ProcessLookupError, PermissionError):
+            if self.command:
+                os.killpg(self.command, 0)
+                return True
+        return False
 
     def _wait(self, seconds: float, *others: int) -> bytes:
         """Wait for a signal, or for one of ``others`` to be readable; return the numbers of the signals that came."""

@@ -43,8 +43,9 @@ _CALLS = ("judge-call", "agent-run")
 class CallEntry:
     """A call of a judge, or of an agent, as the journal tells of it.
 
-    ``item`` is the slot's id, or the run's; ``command`` and ``model`` are what was called; ``attempt`` counts from 1. ``cost_usd``
-    and ``usage`` are ``None`` where they are not known. The texts are as they were read, so not fit to be shown.
+    ``item`` is the slot's id, or the run's; ``command`` and ``model`` are what was called; ``attempt`` counts from 1.
+    ``cost_usd`` and ``usage`` are ``None`` where they are not known. The texts are as they were read, so not fit to be
+    shown.
     """
 
     time: datetime

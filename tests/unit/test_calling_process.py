@@ -25,6 +25,7 @@ from typing import Any
 
 import pytest
 
+from pytest_scylla.calling.guard import TICK
 from pytest_scylla.calling.process import MAX_OUTPUT, Finished, run_command
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -218,6 +219,10 @@ def test_the_seconds_are_those_that_it_took() -> None:
     began = time.monotonic()
     done = run_python("import select; select.select([], [], [], 0.3)")
     assert 0.3 <= done.seconds <= time.monotonic() - began
+
+
+def test_its_end_is_noticed_at_once_not_when_the_guard_looks_the_next_time() -> None:
+    assert min(run_shell("exit 0").seconds for _ in range(10)) < TICK
 
 
 def test_it_runs_from_any_thread_and_many_at_once() -> None:
@@ -552,11 +557,13 @@ def test_an_exception_while_it_runs_goes_on_when_everything_is_killed(
         signal_here(signal.SIGUSR1)
 
     before = signal.signal(signal.SIGUSR1, interrupt)
+    began = time.monotonic()
     thread = threading.Thread(target=wait_and_signal)
     try:
         thread.start()
         with pytest.raises(error):
-            run_python(HOLD + TREES[tree] + "signal.pause()", lifeline.path)
+            run_python(HOLD + TREES[tree] + "signal.pause()", lifeline.path, timeout=10 * PATIENCE)
+        assert time.monotonic() - began < PATIENCE
         assert_gone(lifeline, 4)
     finally:
         thread.join()
@@ -738,17 +745,21 @@ def test_a_process_without_standard_files_can_run_commands(
 
 
 def run_and_signal_the_guard(lifeline: Lifeline, number: int, code: str) -> Finished:
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
     thread = threading.Thread(target=lambda: os.kill(lifeline.wait_for(3)[0], number))
     thread.start()
     try:
         return run_python(f"{GUARD_AND_COMMAND}{code}", lifeline.path)
     finally:
         thread.join()
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 @pytest.mark.parametrize("session", [pytest.param("os.setsid(); ", marks=on_linux), ""])
-def test_whoever_ends_the_guard_ends_the_command(number: int, session: str, lifeline: Lifeline) -> None:
+def test_whoever_ends_the_guard_ends_the_command_whatever_this_process_blocks(
+    number: int, session: str, lifeline: Lifeline
+) -> None:
     code = f"if not os.fork(): {session}here(os.getpid())\nsignal.pause()"
     done = run_and_signal_the_guard(lifeline, number, code)
     assert (done.ended, done.exit_code, done.reason) == ("exited", -number, "")
