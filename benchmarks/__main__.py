@@ -1,8 +1,9 @@
-"""The speed claims, each beside its baseline: ``python -m benchmarks [--rounds N] [--large]``.
+"""The speed claims, each beside its baseline: ``python -m benchmarks [--rounds N] [--only GROUP] [--large]``.
 
 What is compared is the CPU time (user and system) of whole processes, run in turn so that a busy machine slows both
 alike; ratios are those of the medians. The baseline is bare pytest on as many empty parametrized tests as the
-experiment has items. Experiments are written to a temporary directory first.
+experiment has items. Judging is waiting, so there it is wall time: see ``benchmarks/judging.py``. Experiments are
+written to a temporary directory first.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import judging
+from .sessions import run_session, write
 from .synthetic import FULL_SCALE, Plan, run_dir, run_ids
 
 BARE = """
@@ -28,20 +28,7 @@ def test_nothing(number):
     pass
 """
 
-# Whatever else is installed for the project's own tests would be measured too, on both sides.
-QUIET = (
-    "-q",
-    "-p",
-    "no:cacheprovider",
-    "-p",
-    "no:randomly",
-    "-p",
-    "no:hypothesispytest",
-    "-p",
-    "no:html",
-    "-p",
-    "no:rerunfailures",
-)
+GROUPS = ("audit", "repair", "judging", "large")
 
 
 @dataclass
@@ -60,20 +47,10 @@ class Measured:
     def run(self, directory: Path) -> None:
         """Prepare what the command needs, which is not measured, and run it once."""
         self.prepare()
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *QUIET, *self.command],
-            cwd=directory,
-            stdout=subprocess.DEVNULL,
-            env=_environment(),
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode not in (0, 1):
-            raise SystemExit(f"{self.name}: pytest ended with {process.returncode}")
-        self.wall.append(time.perf_counter() - start)
-        self.cpu.append(usage.ru_utime + usage.ru_stime)
-        self.peak.append(usage.ru_maxrss / (1024 if sys.platform != "darwin" else 1024 * 1024))
+        taken = run_session(directory, *self.command)
+        self.wall.append(taken.wall)
+        self.cpu.append(taken.cpu)
+        self.peak.append(taken.peak)
 
     def forget(self) -> None:
         """Drop what was measured so far."""
@@ -81,40 +58,40 @@ class Measured:
             values.clear()
 
 
-def _environment() -> dict[str, str]:
-    # Installed packages come compiled; what is measured from a source tree has to be as well.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**environment, "PYTHONPATH": str(Path(__file__).parent.parent)}
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks; the exit code is 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds of all commands (default: 5)")
+    parser.add_argument("--only", action="append", choices=GROUPS, help="only this group of claims; repeatable")
     parser.add_argument("--large", action="store_true", help="also 11,300 runs, which takes some minutes")
     options = parser.parse_args(arguments)
+    wanted = options.only or [group for group in GROUPS if group != "large" or options.large]
+    held = True
     with tempfile.TemporaryDirectory(prefix="scylla-benchmark-") as name:
         directory = Path(name)
-        groups = [_full_scale(directory), _repair(directory)]
-        if options.large:
-            groups.append(_large(directory))
-        held = True
-        for group in groups:
-            for measured in group:  # once to warm up: bytecode, and the files in the machine's memory
-                measured.run(directory)
-                measured.forget()
-            for _ in range(options.rounds):
-                for measured in group:
-                    measured.run(directory)
-            held &= _print(group)
+        for group in wanted:
+            if group == "judging":
+                held &= judging.measure(directory, options.rounds)
+            else:
+                held &= _measure(_MAKERS[group](directory), directory, options.rounds)
     return 0 if held else 1
 
 
-def _full_scale(directory: Path) -> list[Measured]:
+def _measure(group: list[Measured], directory: Path, rounds: int) -> bool:
+    for measured in group:  # once to warm up: bytecode, and the files in the machine's memory
+        measured.run(directory)
+        measured.forget()
+    for _ in range(rounds):
+        for measured in group:
+            measured.run(directory)
+    return _print(group)
+
+
+def _audit(directory: Path) -> list[Measured]:
     items = len(list(run_ids(FULL_SCALE))) * (1 + len(FULL_SCALE.judge_models))
     (directory / "test_bare.py").write_text(BARE.format(items=items))
-    _write("full", directory / "healthy")
-    _write("full", directory / "failing")
+    write("full", directory / "healthy")
+    write("full", directory / "failing")
     for record in _derived_records(directory / "failing", FULL_SCALE):
         record.unlink()
     bare = f"bare pytest, {items:,} empty tests"
@@ -130,7 +107,8 @@ def _full_scale(directory: Path) -> list[Measured]:
 
 
 def _repair(directory: Path) -> list[Measured]:
-    _write("full", directory / "lost")
+    write("full", directory / "healthy")
+    write("full", directory / "lost")
     records = [run_dir(directory / "lost", FULL_SCALE, run) / "run_result.json" for run in run_ids(FULL_SCALE)]
 
     def lose_records() -> None:
@@ -152,8 +130,9 @@ def _repair(directory: Path) -> list[Measured]:
 
 
 def _large(directory: Path) -> list[Measured]:
-    _write("full", directory / "large", "--runs", "100")
-    _write("full", directory / "half", "--runs", "100", "--missing-half")
+    write("full", directory / "healthy")
+    write("full", directory / "large", "--runs", "100")
+    write("full", directory / "half", "--runs", "100", "--missing-half")
     small = f"{len(list(run_ids(FULL_SCALE))):,} runs"
     return [
         Measured(small, ("--scylla-exp=healthy",), None, small),
@@ -162,10 +141,7 @@ def _large(directory: Path) -> list[Measured]:
     ]
 
 
-def _write(scale: str, experiment: Path, *options: str) -> None:
-    # In a process of its own: memory of this one would count as its children's until they are something else.
-    command = [sys.executable, "-m", "benchmarks.synthetic", str(experiment), "--scale", scale, *options]
-    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent, stdout=subprocess.DEVNULL)
+_MAKERS = {"audit": _audit, "repair": _repair, "large": _large}
 
 
 def _derived_records(root: Path, plan: Plan) -> Iterator[Path]:
