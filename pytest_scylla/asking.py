@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from .experiment.locks import Held
 from .items import gone, outcomes_after, record_run
 from .judging.slot import JUDGE_CALL, Judged, SlotJudging
 from .repair.actions import Action
-from .running.execution import AGENT_RUN, RunExecution
+from .running.execution import AGENT_RUN, RunExecution, tidy_up
 
 if TYPE_CHECKING:
     from .calling.terms import Terms
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 MOST_UNASKED = 50
 """More judge calls than these are not made before somebody said how many, or for how much."""
+
+_MOMENT = timedelta(seconds=1)
+"""What is over within this is waited for in any case, such as a call that tells what others cost."""
 
 _TICK = 1.0
 """How long to sleep, in seconds, before looking again whether a limit still holds: it may be lifted, or extended."""
@@ -103,6 +107,10 @@ class Asking:
         except ExperimentGone as error:
             run.take(gone(node.audited, run.run, error), "run", ())
             return []
+        except BaseException:
+            with suppress(ExperimentGone):  # where it was waiting, what was there before is not there yet
+                work.give_up("")
+            raise
         run.take(outcomes_after(node.audited, result.case, result.audit, node.settings), "run", result.actions)
         if result.not_run:
             run.leave("run")
@@ -130,6 +138,7 @@ class Asking:
             run.admitted.__contains__,
             named=run.is_named,
             anew=run.is_named and self._repair.fresh,
+            own_workspaces=not node.makes_workspaces_as_shipped,
         )
 
     def _finish(
@@ -141,7 +150,7 @@ class Asking:
         while isinstance(result := work.proceed(), Waiting):
             now = datetime.now(timezone.utc)
             latest = latest or now + timedelta(seconds=self._repair.max_wait)
-            if result.until > latest:
+            if result.until > max(latest, now + _MOMENT):
                 reason = f"{result.reason}; until {result.until.isoformat(timespec='seconds')}"
                 return work.give_up(reason), elsewhere
             other = self._do_other_work(run, item, regenerate)
@@ -169,8 +178,9 @@ class Asking:
         run.judged.add(slot)
         if judged.not_run:
             run.leave(slot)
-        elif self._repair.runs_agents:
+        elif self._repair.runs_agents and not run.slots_to_judge:
             record_run(node.audited, judged.audit)
+            tidy_up(node.audited.experiment, run.run, node.settings.policy)
 
     def _do_other_work(self, waiting: RunNode, waiting_item: str, regenerate: Regenerate) -> RunNode | None:
         """Do one more thing than wait; return the run that it was done to, ``None`` where there is nothing to do."""
@@ -185,8 +195,11 @@ class Asking:
                     self._broken[run, "run"] = error
                     continue
                 return run
-        model = None if waiting_item == "run" else _model_of(waiting, waiting_item)
-        for run, slot in self._left((waiting, *others)):
+        if waiting_item == "run":  # whose own slots are to be judged by what its agent leaves
+            model, left = None, self._left(others)
+        else:
+            model, left = _model_of(waiting, waiting_item), self._left((waiting, *others))
+        for run, slot in left:
             if _model_of(run, slot) != model and not self._is_paused(run, slot):
                 try:
                     result = self._judging(run, slot, regenerate).proceed(wait=False)

@@ -16,6 +16,10 @@ _REQUESTING = (
     "scylla_subtests",
     "scylla_strict",
     "scylla_report",
+    "scylla_require",
+    "scylla_baseline",
+    "scylla_ratchet",
+    "scylla_waivers",
     "repair",
     "repair_plan",
     "repair_level",
@@ -67,6 +71,29 @@ def add_options(parser: pytest.Parser) -> None:
         action="append",
         metavar="PATH",
         help="write a report; the suffix says which kind (.json); repeatable",
+    )
+    group.addoption(
+        "--scylla-require",
+        action="append",
+        metavar="KIND=LIMIT",
+        help="what each experiment has to reach for exit code 0, whatever items fail: 'min-runs=100%%' (completed), "
+        "'min-slots=99.5%%' (complete), 'max-fallback=1%%' (of the complete slots), or numbers of them; repeatable",
+    )
+    group.addoption(
+        "--scylla-baseline",
+        metavar="REPORT.json",
+        help="an earlier report: say what has become better and worse since",
+    )
+    group.addoption(
+        "--scylla-ratchet",
+        action="store_true",
+        default=None,
+        help="exit with 1 if anything is worse than in the report of --scylla-baseline",
+    )
+    group.addoption(
+        "--scylla-waivers",
+        metavar="FILE.yaml",
+        help="what may stay as it is: a YAML list of 'item' (a glob on ids), 'reason' and 'until' (a day, in UTC)",
     )
     group.addoption(
         "--repair",
@@ -134,6 +161,10 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("scylla_subtests", "directory of subtest definitions, relative to this file", "string", default="")
     parser.addini("scylla_strict", "an item with a warning fails", "bool", default=False)
     parser.addini("scylla_report", "reports to write, relative to this file; see --scylla-report", "paths")
+    parser.addini("scylla_require", "what an experiment has to reach; see --scylla-require", "linelist")
+    parser.addini("scylla_baseline", "an earlier report, relative to this file", "string", default="")
+    parser.addini("scylla_ratchet", "nothing may be worse than in the baseline", "bool", default=False)
+    parser.addini("scylla_waivers", "what may stay as it is: a file, relative to this one", "string", default="")
     parser.addini(
         "scylla_fallback",
         "what a fallback judgment is: 'warn' (complete, with a warning) or 'fail'",

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .auditing.checkpoint import RunFacts
 from .auditing.findings import Finding
 from .auditing.run import RunAudit
 from .auditing.status import Case
@@ -27,7 +28,14 @@ from .repair.regenerate import regenerate
 from .repair.remedies import Remedy, remedies
 from .repair.transaction import Draft
 
+if TYPE_CHECKING:
+    from .gate.conclusion import Conclusion
+    from .gate.waivers import Waivers
+
 NOT_AUDITED = "not_audited"
+
+CHECKPOINT_ID = "checkpoint"
+"""The item id of an experiment's checkpoint."""
 
 BEYOND = ("item", "judge call", "agent run")
 """What a refusal is about that is no file, by the level of repair that it would take."""
@@ -37,8 +45,9 @@ BEYOND = ("item", "judge call", "agent run")
 class ItemOutcome:
     """One item's end: its status, its findings, and what would repair it.
 
-    ``outcome`` is "passed", "repaired", "failed", "crashed", or "not-run" for one that is not sound and that the
-    session did not come to, or whose judge it did not ask for a reason that passes (a limit, the budget).
+    ``outcome`` is "passed", "repaired", "failed", "crashed", "waived" for one that is not sound and may stay so, or
+    "not-run" for one that is not sound and that the session did not come to, or whose judge it did not ask for a
+    reason that passes (a limit, the budget).
     ``remedy`` says what would repair it, ``level`` how far a repair has to go for that, and ``calls`` how many judge
     calls it takes.
     ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known. ``actions`` are what a session that
@@ -183,10 +192,12 @@ def outcome_word(data: list[Any]) -> str:
 class AuditedExperiment:
     """An experiment in this session: its name in node ids, what was selected, and the outcomes by item id.
 
-    An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, and ``T5`` for a tier of which
-    nobody knows the subtests. In a session that repairs, ``before`` is every item's outcome as first audited, and
-    ``drafts`` are the plans that were made then, in the process that made them; ``judge_seconds`` is how long judge
-    calls took, by model, and ``estimates`` what one is expected to take.
+    An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, ``checkpoint`` for the checkpoint,
+    and ``T5`` for a tier of which nobody knows the subtests. In a session that repairs, ``before`` is every item's
+    outcome as first audited, and ``drafts`` are the plans that were made then, in the process that made them;
+    ``judge_seconds`` is how long judge calls took, by model, and ``estimates`` what one is expected to take. ``facts``
+    are what the disk proves of runs, as far as this process knows and the session does not change it. ``in_order``:
+    the checkpoint's item comes after all others of the session.
     """
 
     name: str
@@ -195,11 +206,15 @@ class AuditedExperiment:
     outcomes: dict[str, ItemOutcome] = field(default_factory=dict)
     before: dict[str, ItemOutcome] = field(default_factory=dict)
     drafts: dict[RunId, Draft] = field(default_factory=dict)
+    facts: dict[RunId, RunFacts] = field(default_factory=dict)
+    in_order: bool = True
     judge_seconds: list[tuple[str, float]] = field(default_factory=list)
     agent_seconds: list[tuple[str, float]] = field(default_factory=list)
     estimates: dict[str, Estimate] = field(default_factory=dict)
     agent_estimates: dict[str, Estimate] = field(default_factory=dict)
     selected: int = 0
+    waivers: Waivers | None = None
+    conclusion: Conclusion | None = None
     _reported: set[str] = field(default_factory=set)
 
     def keep(self, item_id: str, outcome: ItemOutcome) -> None:
@@ -210,11 +225,25 @@ class AuditedExperiment:
     def keep_aside(self, item_id: str, outcome: ItemOutcome) -> None:
         """Keep what is known of an item that did not report, and perhaps never will."""
         known = self.outcomes.get(item_id)
-        if known is not None and item_id in self._reported:
+        if known is not None and self.has_reported(item_id):
             self.outcomes[item_id] = known.beside(outcome)
         else:
             told = replace(outcome, outcome="not-run") if outcome.outcome == "failed" else outcome
             self.outcomes[item_id] = told.beside(known)
+
+    def has_reported(self, item_id: str) -> bool:
+        """Whether the item ran, as far as that goes."""
+        return item_id in self._reported
+
+    def unless_waived(self, item_id: str, outcome: ItemOutcome) -> ItemOutcome:
+        """The outcome of an item, as "waived" if it fails and may."""
+        if outcome.outcome == "failed" and self.reason_of(item_id):
+            return replace(outcome, outcome="waived")
+        return outcome
+
+    def reason_of(self, item_id: str) -> str:
+        """Why an item may stay as it is, if it is not sound; "" where it may not."""
+        return self.waivers.reason_of(item_id) if self.waivers is not None else ""
 
     def item_ids(self) -> Iterator[str]:
         """Every item there is, selected or not."""
@@ -222,6 +251,7 @@ class AuditedExperiment:
         for run in self.experiment.runs():
             for _, item_id in self.items_of(run):
                 yield item_id
+        yield CHECKPOINT_ID
 
     def items_of(self, run: RunId) -> Iterator[tuple[str, str]]:
         """The name and the id of each item of a run: ``run``, and a slot's such as ``judge_01``."""
@@ -239,6 +269,8 @@ class AuditedExperiment:
         head, _, last = item_id.rpartition("/")
         if last.startswith("judge_"):
             return f"{self.name}/{head}::{last}"
+        if item_id == CHECKPOINT_ID:
+            return f"{self.name}/{item_id}::{item_id}"
         return f"{self.name}/{item_id}::{'run' if head else 'subtests'}"
 
     def model_of(self, item_id: str) -> str:
@@ -278,9 +310,9 @@ class AuditedExperiment:
 
 
 def kind_of(item_id: str) -> str:
-    """What an item is, by its id: "tier", "run" or "judge_slot"."""
+    """What an item is, by its id: "tier", "run", "judge_slot" or "checkpoint"."""
     if "/" not in item_id:
-        return "tier"
+        return "checkpoint" if item_id == CHECKPOINT_ID else "tier"
     return "judge_slot" if "/judge_" in item_id else "run"
 
 
@@ -290,7 +322,7 @@ def run_of(item_id: str) -> str:
 
 
 class Selection:
-    """Which items to audit, by globs on their ids; a run's id selects its slots as well."""
+    """Which items to audit, by globs on their ids; a run's id selects its slots as well, and no more."""
 
     def __init__(self, globs: Iterable[str]) -> None:
         self.globs = tuple(globs)

@@ -38,12 +38,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Declare the markers; register the session's plugins if an experiment was asked for."""
     config.addinivalue_line("markers", "scylla_run: a run of an experiment (pytest-scylla)")
     config.addinivalue_line("markers", "scylla_judge: a judge slot of an experiment (pytest-scylla)")
+    config.addinivalue_line("markers", "scylla_checkpoint: the checkpoint of an experiment (pytest-scylla)")
     roots = config.stash.get(_ROOTS, None)
     if roots is not None:
         from .protocol import ShortProtocol
         from .scheduling import Distribution
         from .session import AuditSession, RunCollection
-        from .settings import read_settings
+        from .settings import in_github, read_settings
 
         settings = read_settings(config)
         session = AuditSession(config, settings, roots)
@@ -56,4 +57,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
             config.pluginmanager.register(RepairSession(config, settings, session.experiments), "scylla-repair")
             config.pluginmanager.register(fixtures, "scylla-fixtures")
+            if settings.repair.asks_judges:
+                from .progress import JudgingProgress
+
+                config.pluginmanager.register(JudgingProgress(config, settings, session.experiments), "scylla-progress")
+        if settings.gate.is_set or (in_github() and not hasattr(config, "workerinput")):
+            from .gating import Gate
+
+            config.pluginmanager.register(Gate(config, settings, session.experiments, roots), "scylla-gate")
         config.pluginmanager.register(ShortProtocol(config), "scylla-protocol")

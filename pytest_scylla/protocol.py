@@ -143,9 +143,11 @@ def _run(item: ScyllaItem, *, all_phases: bool) -> None:
     of_call.duration, of_call.stop = call.duration, call.stop
     if call.excinfo is not None:
         of_call.outcome, of_call.longrepr = "failed", item.repr_failure(call.excinfo)
-    attach_outcome(of_call, item)
+        if isinstance(call.excinfo.value, pytest.xfail.Exception):
+            of_call.outcome, of_call.wasxfail = "skipped", call.excinfo.value.msg or ""
+    attach_outcome(of_call, item, call)
     hook.pytest_runtest_logreport(report=of_call)
-    if call.excinfo is not None:
+    if of_call.failed:
         hook.pytest_exception_interact(node=item, call=call, report=of_call)
     if all_phases:
         hook.pytest_runtest_logreport(report=report("teardown", call.stop))
@@ -162,12 +164,17 @@ def user_properties(item: ScyllaItem) -> list[tuple[str, object]]:
     return [("status", outcome.status), *((name, value) for name, value in told if value)]
 
 
-def attach_outcome(report: pytest.TestReport, item: ScyllaItem) -> None:
+def attach_outcome(report: pytest.TestReport, item: ScyllaItem, call: pytest.CallInfo[None]) -> None:
     """Send the outcome along: a report's extra attributes survive the way from an xdist worker, as plain data.
 
+    One says so if it was no verdict that made the test fail, but an error, such as one of somebody's fixture.
     The item on whose behalf runs were changed tells about their other items as well: those may never run.
     """
     report.scylla_outcome = item.outcome.as_data()  # type: ignore[attr-defined]
+    if call.excinfo is not None and (
+        not isinstance(call.excinfo.value, pytest.fail.Exception) or call.excinfo.value.pytrace
+    ):
+        report.scylla_error = True  # type: ignore[attr-defined]
     if item.acted_on:
         report.scylla_others = {  # type: ignore[attr-defined]
             run.experiment_node.audited.nodeid(item_id): run.outcomes[name].as_data()

@@ -15,14 +15,16 @@ from .calling.ledger import Allowance, Ledger
 from .experiment.journal import calls_in
 from .experiment.runner import live_runner
 from .experiment.wording import printable
-from .items import draft_items
+from .items import audit_checkpoint_item, draft_items, repair_checkpoint_item, settled_facts
 from .judging.terms import JudgeTerms
-from .nodes import ASKING, ScyllaItem, TierItem
-from .outcomes import AuditedExperiment, ItemOutcome, outcome_word
+from .nodes import ASKING, ItemOfRun
+from .outcomes import CHECKPOINT_ID, AuditedExperiment, ItemOutcome, outcome_word
 from .running.terms import AgentTerms
+from .scheduling import RunScheduling
 from .settings import Settings
 
 _BEFORE, _SESSION, _ESTIMATES = "scylla_before", "scylla_session", "scylla_estimates"
+_IN_ORDER = "scylla_in_order"
 
 
 class RepairSession:
@@ -97,6 +99,8 @@ class RepairSession:
             if self._worker_input is not None:
                 found = self._worker_input[_BEFORE][audited.name]
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
+                audited.facts = settled_facts(audited, self._settings)
+                audited.in_order = self._worker_input[_IN_ORDER]
                 for terms, known in zip(self._asking.both, self._worker_input[_ESTIMATES][audited.name], strict=True):
                     terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
                 continue
@@ -104,9 +108,11 @@ class RepairSession:
                 for run in audited.experiment.runs():
                     outcomes = draft_items(audited, run, self._settings)
                     audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
+                audited.before[CHECKPOINT_ID] = audit_checkpoint_item(audited, self._settings)
+            audited.facts = settled_facts(audited, self._settings)
             for item_id, outcome in audited.before.items():
                 audited.keep_aside(item_id, outcome)
-            if any(outcome.calls for outcome in audited.before.values()):
+            if any(outcome.calls or outcome.exhausted for outcome in audited.before.values()):
                 _estimate(audited)
                 self._asking.terms.estimates.update(audited.estimates)
                 self._asking.agent_terms.estimates.update(audited.agent_estimates)
@@ -119,6 +125,7 @@ class RepairSession:
             for audited in self._experiments
         }
         node.workerinput[_SESSION] = self._name
+        node.workerinput[_IN_ORDER] = self._config.getvalue("dist") == "load"
         node.workerinput[_ESTIMATES] = {
             audited.name: [
                 {model: [found.seconds, found.cost_usd] for model, found in known.items()}
@@ -129,7 +136,7 @@ class RepairSession:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Learn which runs there are to work on, and how many judge calls that takes."""
-        ours = [item for item in session.items if isinstance(item, ScyllaItem) and not isinstance(item, TierItem)]
+        ours = [item for item in session.items if isinstance(item, ItemOfRun)]
         self._asking.runs = tuple(dict.fromkeys(item.parent for item in ours))
         self._count_calls((item.parent.experiment_node.audited, item.item_id) for item in ours)
 
@@ -141,7 +148,7 @@ class RepairSession:
             (audited, item_id)
             for audited in self._experiments
             for item_id, outcome in audited.before.items()
-            if outcome.calls and audited.nodeid(item_id) in selected
+            if (outcome.calls or outcome.exhausted) and audited.nodeid(item_id) in selected
         )
 
     def _count_calls(self, items: Iterable[tuple[AuditedExperiment, str]]) -> None:
@@ -153,7 +160,9 @@ class RepairSession:
             outcome = audited.before.get(item_id)
             name = item_id.rpartition("/")[2]
             is_run = not name.startswith("judge_")
-            if outcome is None or not repair.admits("run" if is_run else name, outcome.status):
+            if outcome is None or outcome.outcome == "waived":
+                continue
+            if not repair.admits("run" if is_run else name, outcome.status):
                 continue
             if repair.fresh:
                 self._asking.planned += 1
@@ -161,6 +170,28 @@ class RepairSession:
                 outcome.level == "judges" and repair.asks_judges and not is_run
             ):
                 self._asking.planned += outcome.calls or (outcome.exhausted and repair.retry)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Mend checkpoints where xdist's workers could not, since runs were still to be repaired."""
+        repair = self._settings.repair
+        assert repair is not None
+        distributed = self._config.pluginmanager.getplugin("dsession")
+        if distributed is None or isinstance(distributed.sched, RunScheduling) or repair.plan_only:
+            return
+        for audited in self._experiments:
+            told = audited.outcomes.get(CHECKPOINT_ID)
+            if told is None or not (told.sound and audited.has_reported(CHECKPOINT_ID)):
+                continue
+            found, actions = audit_checkpoint_item(audited, self._settings), told.actions
+            if found.sound:
+                continue
+            if repair.admits(CHECKPOINT_ID, found.status):
+                found, done = repair_checkpoint_item(audited, self._settings)
+                actions = (*actions, *done)
+            audited.keep(CHECKPOINT_ID, found.after(audited.before[CHECKPOINT_ID], actions))
+            if not found.sound and session.exitstatus == pytest.ExitCode.OK:
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport

@@ -2,6 +2,8 @@
 
 That way a run's files are read once, and its items follow one another, the run's own last. Correctness does not rest
 on it, since a repair locks its run; what is paid for does: an item that took its worker down is not started again.
+
+A checkpoint follows from runs, wherever they are worked on: it is started once nothing else is left.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pytest
+
+from .outcomes import CHECKPOINT_ID
 
 if TYPE_CHECKING:
     from xdist.remote import Producer  # type: ignore[import-untyped]
@@ -40,6 +44,12 @@ class Distribution:
             return None
         return RunScheduling(config, log, self._locate, self._workers)
 
+    @pytest.hookimpl(optionalhook=True, trylast=True)
+    def pytest_handlecrashitem(self, crashitem: str, report: pytest.TestReport) -> None:
+        """Let an item of an experiment that crashed be a failure, whoever would have it run again."""
+        if self._locate(crashitem) is not None:
+            report.outcome = "failed"
+
 
 @dataclass
 class _InHand:
@@ -50,11 +60,15 @@ class _InHand:
 
 
 class RunScheduling:
-    """Hands out units of items, in their order: a run of an experiment each, or a few of the other tests.
+    """Hands out units of items, in their order: a run of an experiment each, or a few of the other tests; last, the
+    checkpoints.
 
     A worker does not start an item before it knows which is next, or that none is. So each is kept at two items, and
     is bound to its next unit only when it is to start the last item of the one before. What was not sent can still go
     elsewhere, and does not run when the session is to stop.
+
+    A checkpoint may be sent to a worker as well while others are still at work, but then without a next item, so that
+    the worker waits with it.
     """
 
     def __init__(self, config: pytest.Config, log: Producer, locate: Callable[[str], object], workers: int) -> None:
@@ -67,6 +81,7 @@ class RunScheduling:
         self._collected: dict[WorkerController, list[str]] = {}  # also by workers that have died since
         self._collection: list[str] | None = None  # what all have collected, once that is known
         self._units: deque[list[int]] = deque()
+        self._checkpoints: set[int] = set()
 
     @property
     def nodes(self) -> list[WorkerController]:
@@ -81,7 +96,8 @@ class RunScheduling:
     @property
     def tests_finished(self) -> bool:
         """Whether workers may be told to end once they have run what was sent to them."""
-        at_their_last = all(len(hand.sent) < 2 and not hand.kept for hand in self._in_hand.values())
+        hands = self._in_hand.values()
+        at_their_last = all(len(hand.sent) < 2 and not hand.kept and not self._waits(hand) for hand in hands)
         return self.collection_is_completed and not self._units and at_their_last
 
     @property
@@ -98,8 +114,9 @@ class RunScheduling:
         if self._collection is not None and not self._agrees(node, collection):
             del self._in_hand[node]
             node.shutdown()
-            if all(other.shutting_down for other in self._in_hand):
+            if all(other.shutting_down or self._waits(hand) for other, hand in self._in_hand.items()):
                 self._units.clear()  # nobody is left for it, and xdist is not to wait
+                self._hand_out()
             return
         self._collected[node] = list(collection)
 
@@ -118,7 +135,12 @@ class RunScheduling:
             self._hand_out()
 
     def mark_test_pending(self, item: str) -> None:
-        """Run an item again, since somebody's ``pytest_handlecrashitem`` asks for it; nobody else does."""
+        """Run an item again, since somebody's ``pytest_handlecrashitem`` asks for it; but none of an experiment.
+
+        What it was about to be answered is paid for.
+        """
+        if self._locate(item) is not None:
+            return
         assert self._collection is not None
         self._units.appendleft([self._collection.index(item)])
         self._hand_out()
@@ -130,13 +152,17 @@ class RunScheduling:
     def remove_node(self, node: WorkerController) -> str | None:
         """Let go of a worker. Return the item that it ran, if it died; the rest of the run is the next to be had."""
         hand = self._in_hand.pop(node)
-        if rest := [*hand.sent[1:], *hand.kept]:
-            self._units.appendleft(rest)
+        begun = [] if self._waits(hand) else hand.sent[:1]
+        if rest := [*hand.sent[len(begun) :], *hand.kept]:
+            if rest[0] in self._checkpoints:
+                self._units.append(rest)
+            else:
+                self._units.appendleft(rest)
             self._hand_out()
-        if not hand.sent:
+        if not begun:
             return None
         assert self._collection is not None
-        return self._collection[hand.sent[0]]
+        return self._collection[begun[0]]
 
     def _hand_out(self) -> None:
         """Give every worker what it needs to go on, or tell it that nothing more will come."""
@@ -146,11 +172,12 @@ class RunScheduling:
                 if not node.shutting_down:
                     self._send(node, self._in_hand[node], enough)
         for node in ready:
-            if len(self._in_hand[node].sent) < 2 and not node.shutting_down:
+            hand = self._in_hand[node]
+            if len(hand.sent) < 2 and not node.shutting_down and not self._waits(hand):
                 node.shutdown()
 
     def _send(self, node: WorkerController, hand: _InHand, enough: int) -> None:
-        while len(hand.sent) < enough and (hand.kept or self._units):
+        while len(hand.sent) < enough and (hand.kept or self._units) and not self._waits(hand):
             hand.kept = hand.kept or self._units.popleft()
             try:
                 node.send_runtest_some(hand.kept[:1])
@@ -158,8 +185,16 @@ class RunScheduling:
                 return
             hand.sent.append(hand.kept.pop(0))
 
+    def _waits(self, hand: _InHand) -> bool:
+        """Whether a worker is at a checkpoint while something else is left to do, here or elsewhere."""
+        if not hand.sent or hand.sent[0] not in self._checkpoints:
+            return False
+        in_hand = (index for other in self._in_hand.values() for index in (*other.sent, *other.kept))
+        left = (index for unit in self._units for index in unit)
+        return any(index not in self._checkpoints for index in (*in_hand, *left))
+
     def _make_units(self, ids: Sequence[str]) -> list[list[int]]:
-        """Units in the order of their first items, whatever came between the items of a run.
+        """Units in the order of their first items, whatever came between the items of a run; then the checkpoints.
 
         Other tests go by the piece, so that a module's fixtures are not set up by every worker, and by ever smaller
         pieces, so that no worker has to wait for another at the end.
@@ -172,18 +207,21 @@ class RunScheduling:
         room = 0
         for index, nodeid in enumerate(ids):
             if ours[index]:
-                run = nodeid.partition("::")[0]
+                run, _, name = nodeid.partition("::")
+                room = 0
+                if name == CHECKPOINT_ID:
+                    self._checkpoints.add(index)
+                    continue
                 if run not in runs:
                     units.append(runs.setdefault(run, []))
                 runs[run].append(index)
-                room = 0
                 continue
             if not room:
                 room = max(1, min(most, others // (4 * self._expected_workers)))
                 units.append([])
             units[-1].append(index)
             room, others = room - 1, others - 1
-        return units
+        return [*units, *([index] for index in sorted(self._checkpoints))]
 
     def _agrees(self, node: WorkerController, collection: Sequence[str]) -> bool:
         """Whether a worker collected the same as all; if not, it is an error of the session, as with xdist's own."""

@@ -14,8 +14,8 @@ from .experiment.errors import ExperimentError
 from .experiment.expected import load_experiment
 from .experiment.layout import TIER, run_named_in
 from .invocation import Inside
-from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
-from .outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
+from .nodes import CheckpointItem, ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
+from .outcomes import CHECKPOINT_ID, NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
 from .protocol import attach_outcome, user_properties
 from .report import terminal
 from .settings import Settings
@@ -53,8 +53,8 @@ class AuditSession:
             single = Selection((glob,))
             if not any(item_id in single for audited in self.experiments for item_id in audited.item_ids()):
                 raise pytest.UsageError(
-                    f"--scylla-select={glob!r} matches no run and no judge slot; "
-                    "ids look like T5/13/run_10 and T5/13/run_10/judge_01"
+                    f"--scylla-select={glob!r} matches no run, no judge slot and not the checkpoint; "
+                    f"ids look like T5/13/run_10, T5/13/run_10/judge_01 and {CHECKPOINT_ID}"
                 )
 
     def locate(self, nodeid: str) -> tuple[AuditedExperiment, str] | None:
@@ -63,6 +63,8 @@ class AuditSession:
         for audited in self.experiments:
             if path.startswith(audited.name + "/"):
                 item_id = path[len(audited.name) + 1 :]
+                if item_id == CHECKPOINT_ID == name:
+                    return audited, item_id
                 if item_id == run_named_in(item_id) or TIER.fullmatch(item_id):  # a test file may lie at such a path
                     return audited, f"{item_id}/{name}" if name.startswith("judge_") else item_id
         return None
@@ -114,6 +116,17 @@ class AuditSession:
         with garbage_collection_paused():
             return (yield)
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
+        """Let a checkpoint come after its runs, from which it follows, whatever order others made of the items."""
+        result = yield
+        for item in [item for item in items if isinstance(item, CheckpointItem)]:
+            node = item.parent.experiment_node
+            ours = (isinstance(other, ScyllaItem) and other.parent.experiment_node is node for other in items)
+            last = max(index for index, is_ours in enumerate(ours) if is_ours)
+            items.insert(last, items.pop(items.index(item)))
+        return result
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Count what was selected."""
         ours = [item for item in session.items if isinstance(item, ScyllaItem)]
@@ -134,7 +147,8 @@ class AuditSession:
         for audited in self.experiments:
             audited.selected = 0
         for nodeid in nodeids:
-            if located := self.locate(nodeid):
+            located = self.locate(nodeid)
+            if located is not None and located[1] != CHECKPOINT_ID:
                 located[0].selected += 1
 
     # Running
@@ -162,7 +176,7 @@ class AuditSession:
             item.user_properties.extend(user_properties(item))
         report = yield
         if isinstance(item, ScyllaItem) and call.when == "call" and report.passed is item.outcome.sound:
-            attach_outcome(report, item)
+            attach_outcome(report, item, call)
         return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -10,13 +10,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .auditing.checkpoint import CHECKPOINT_STATUSES
 from .auditing.evidence import Policy
 from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
+from .experiment.layout import run_named_in
+from .gate.given import GivenFile
 from .judging.settings import JudgeSettings
 from .options import COMMAND_LINES
 from .repair.actions import LEVELS
 
 if TYPE_CHECKING:
+    from .gate.requirements import Requirement
     from .repair.actions import Level
 
 DEFAULT_LEVEL: Level = "judges"
@@ -69,8 +73,24 @@ class RepairSettings:
         return self.level != "regenerate"
 
     def admits(self, name: str, status: str) -> bool:
-        """Whether to act on the item ``name`` ("run", or "judge_01") of this status."""
-        return not self.statuses or f"{'run' if name == 'run' else 'slot'}:{status}" in self.statuses
+        """Whether to act on the item ``name`` ("run", "judge_01" or "checkpoint") of this status."""
+        kind = name if name in ("run", "checkpoint") else "slot"
+        return not self.statuses or f"{kind}:{status}" in self.statuses
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """What decides about a session beside its items. ``ratchet``: nothing may be worse than in the ``baseline``."""
+
+    requirements: tuple[Requirement, ...]
+    baseline: GivenFile | None
+    ratchet: bool
+    waivers: GivenFile | None
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything does."""
+        return bool(self.requirements) or self.baseline is not None or self.waivers is not None
 
 
 @dataclass(frozen=True)
@@ -86,6 +106,7 @@ class Settings:
     reports: tuple[Path, ...]
     policy: Policy
     repair: RepairSettings | None
+    gate: GateSettings
 
 
 def read_settings(config: pytest.Config) -> Settings:
@@ -113,7 +134,50 @@ def read_settings(config: pytest.Config) -> Settings:
             attempts=_whole(config.getini("scylla_attempts"), "ini option scylla_attempts", 1, 100, "attempts"),
         ),
         repair=_repair_settings(config),
+        gate=_gate_settings(config),
     )
+
+
+def in_github() -> bool:
+    """Whether this is a job of GitHub Actions."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
+def _gate_settings(config: pytest.Config) -> GateSettings:
+    options = config.option
+    baseline = _given_file(config, "scylla_baseline")
+    ratchet = config.getini("scylla_ratchet") if options.scylla_ratchet is None else options.scylla_ratchet
+    if ratchet and baseline is None:
+        place = "ini option scylla_ratchet" if options.scylla_ratchet is None else "--scylla-ratchet"
+        raise pytest.UsageError(
+            f"{place}: nothing to compare with: name an earlier report with --scylla-baseline=REPORT.json"
+        )
+    return GateSettings(_requirements(config), baseline, bool(ratchet), _given_file(config, "scylla_waivers"))
+
+
+def _requirements(config: pytest.Config) -> tuple[Requirement, ...]:
+    given = config.option.scylla_require
+    texts = given or config.getini("scylla_require")
+    if not texts:
+        return ()
+    from .gate.requirements import RequirementError, parse_requirements
+
+    try:
+        return parse_requirements(texts)
+    except RequirementError as error:
+        place = "--scylla-require" if given else "ini option scylla_require"
+        raise pytest.UsageError(f"{place}: {error}") from None
+
+
+def _given_file(config: pytest.Config, option: str) -> GivenFile | None:
+    """The file that an option names, relative to where pytest was started, or its ini twin, relative to its file."""
+    given = getattr(config.option, option)
+    if given is not None:
+        if not given:
+            raise pytest.UsageError(f"--{option.replace('_', '-')}= names no file")
+        return GivenFile(config.invocation_params.dir / given, given)
+    named: str = config.getini(option)
+    return GivenFile(_ini_directory(config) / named, named) if named else None
 
 
 def _repair_settings(config: pytest.Config) -> RepairSettings | None:
@@ -147,7 +211,11 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
         )
     if options.repair_fresh:
         _require_names(config, level)
-    known = [*(f"run:{status}" for status in RUN_STATUSES), *(f"slot:{status}" for status in SLOT_STATUSES)]
+    known = [
+        *(f"run:{status}" for status in RUN_STATUSES),
+        *(f"slot:{status}" for status in SLOT_STATUSES),
+        *(f"checkpoint:{status}" for status in CHECKPOINT_STATUSES),
+    ]
     statuses = options.repair_status or config.getini("scylla_repair_status")
     for status in statuses:
         if status not in known:
@@ -174,7 +242,7 @@ def _require_names(config: pytest.Config, level: Level) -> None:
     globs = config.option.scylla_select or ()
     if level != "agents":
         raise pytest.UsageError("--repair-fresh runs agents: it goes with --repair-level=agents, or with no level")
-    if not globs or any(set("*?[") & set(glob) for glob in globs):
+    if not globs or any(run_named_in(glob) != glob for glob in globs):
         raise pytest.UsageError(
             "--repair-fresh runs anew what is there: name each run, without wildcards, as in "
             "--scylla-select=T5/13/run_10"

@@ -13,6 +13,15 @@ from benchmarks.synthetic import small, write_experiment
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def not_in_github() -> Iterator[None]:
+    """Let sessions that tests start tell nothing to the service that these tests may run in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def pristine_experiment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A healthy experiment: T0/00, T1/01 and T1/02 with 2 runs and 3 judges each. Shared: not to be written to."""

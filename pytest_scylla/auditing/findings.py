@@ -256,6 +256,34 @@ CODES: dict[str, Code] = {
         "They were judged or run again, or lost files since.",
         _FROM_RUNS,
     ),
+    # The aggregates.
+    "aggregate-missing": Code(
+        "error",
+        "A record of a subtest, a tier or the experiment is absent, and all its runs are there.",
+        "It was lost, or the runner died before it wrote it.",
+        _FROM_RUNS,
+    ),
+    "aggregate-malformed": Code(
+        "error",
+        "A record of a subtest, a tier or the experiment is not JSON that can be relied on.",
+        "Cut off, or an infinite cost of a pass was written down.",
+        _FROM_RUNS,
+    ),
+    "aggregate-invalid": Code(
+        "error",
+        "A record of a subtest, a tier or the experiment breaks its schema.",
+        "Another tool wrote it.",
+        _FROM_RUNS,
+    ),
+    "aggregate-stale": Code(
+        "error",
+        "A record of a subtest, a tier or the experiment says something else than its runs.",
+        "They were judged, run or repaired since, or a run was counted that has no score.",
+        _FROM_RUNS,
+    ),
+    "report-missing": Code(
+        "warning", "A Markdown report of a subtest, a tier or the experiment is absent.", "It was lost.", _FROM_RUNS
+    ),
 }
 
 

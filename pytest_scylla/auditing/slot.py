@@ -175,7 +175,7 @@ def _contradictions(evidence: SlotEvidence, run: RunEvidence, given: list[Verdic
                 "judgment-differs-from-reply", judgment.file, f"expected what the reply says ({said}), found {stored}"
             )
         )
-    if not evidence.replies and (listed := listed_verdict(run, evidence.slot)):
+    if not evidence.replies and not evidence.fallback and (listed := listed_verdict(run, evidence.slot)):
         entry = listed[1]
         if entry["passed"] is not passed or not agree(entry["score"], score):
             said = f"score {describe(entry['score'])}, passed {describe(entry['passed'])}"

@@ -96,8 +96,8 @@ class Calls:
         return answer
 
     def _make_one(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
-        ledger, known_as = self._terms.ledger, f"{self._terms.kind} {model}"
-        reserved = ledger.reserve(known_as, self._terms.estimate(model).cost_usd)
+        ledger, estimate = self._terms.ledger, self._terms.estimate(model).cost_usd
+        reserved = ledger.reserve(model if self._terms.kind == "judge-call" else f"{model} as agent", estimate)
         if isinstance(reserved, MustWait):
             raise AnotherFirst
         if isinstance(reserved, Refused):
@@ -116,7 +116,9 @@ class Calls:
         except CallFailed as failure:
             outcome = next(kind for base, kind in _OUTCOMES.items() if isinstance(failure, base))
             reason, cost = printable(str(failure)), failure.cost_usd
-            asked = cost is not None or isinstance(failure, CallTransient) or not failure.of_the_place
+            # One that failed before anybody answered does not tell what an answer costs.
+            counted = isinstance(failure, CallTransient) and (estimate is not None or not ledger.limits_cost)
+            asked = cost is not None or counted or not failure.of_the_place
             raise
         finally:
             seconds = time.monotonic() - start

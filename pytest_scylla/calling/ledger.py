@@ -97,6 +97,11 @@ class Ledger:
         self._allowance = allowance
         self._stale_after = stale_after
 
+    @property
+    def limits_cost(self) -> bool:
+        """Whether there is a budget."""
+        return self._allowance.budget_usd is not None
+
     def reserve(self, model: str, estimate_usd: float | None) -> Reservation | Refused | MustWait:
         """Ask for one call of ``model``; it may be made if a :class:`Reservation` comes back.
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
+from ..experiment.journal import MOST_SECONDS
 from ..experiment.records import Folder
 from ..experiment.wording import printable
 from . import guard
@@ -103,19 +104,24 @@ def run_command(
 def kept_from(outputs: Folder, max_output: int = MAX_OUTPUT) -> Finished | None:
     """How a command ended that printed into ``outputs``; ``None`` where it did not come to its end, or was not started.
 
-    How long it took is told by the times of the files.
+    How long it took is told by the times of the files. What is there need not be what a guard wrote.
     """
     notes = outputs.read(_NOTES)
-    if notes.state != "sound":
-        return None
     told = _words(notes.data)
-    ended, exit_code, _ = _ending("", told, 0)
-    if ended == "not-started" or not told.keys() & {"exited", "timed-out", "too-much-output"}:
+    if not told.keys() & {"exited", "timed-out", "too-much-output"}:
+        return None
+    try:
+        ended, exit_code, _ = _ending("", told, 0)
+    except ValueError:
+        return None
+    if exit_code is not None and not -256 < exit_code < 256:
         return None
     stdout, stderr = (outputs.read(name, max_output) for name in _PRINTED)
-    states = {name: modified / 1e9 for name, _, _, modified, _ in outputs.states()}
-    seconds = max(0.0, states[_NOTES] - float(told.get("started", b"%f" % states[_NOTES])))
-    return Finished(exit_code, stdout.data, stderr.data, seconds, ended)
+    seconds = 0.0
+    with suppress(ValueError, KeyError):
+        times = {name: modified / 1e9 for name, _, _, modified, _ in outputs.states()}
+        seconds = times[_NOTES] - float(told["started"])
+    return Finished(exit_code, stdout.data, stderr.data, seconds if 0 <= seconds <= MOST_SECONDS else 0.0, ended)
 
 
 def _output(outputs: Path | None, name: str) -> IO[bytes]:

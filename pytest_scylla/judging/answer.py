@@ -177,16 +177,17 @@ def slot_files(
     """The files of the slot that a usable answer makes complete, by name, in the order in which to write them.
 
     ``answer`` is what :func:`read_answer` made of the reply's text; the call took so many ``seconds`` and ended at
-    ``ended_at``, which has a time zone. judgment.json comes last: until it is there, the slot is not complete.
+    ``ended_at``, which has a time zone. judgment.json comes last: until it is there, the slot is not complete. What no
+    reply tells comes before any copy of that: once one is there, the rest is rebuilt from it.
     """
     response = response_bytes(reply.text)
     stdout = response if reply.stdout is None or not reply.stdout.strip() else reply.stdout
     return {
-        "response.txt": response,
-        "stdout.log": stdout,
         "stderr.log": reply.stderr,
         "MODEL.md": model_file("Judge", model, CONFIG).data,
         "timing.json": write(_timing(seconds, ended_at)),
+        "response.txt": response,
+        "stdout.log": stdout,
         "judgment.json": write(judgment_record(answer.verdict)),
     }
 

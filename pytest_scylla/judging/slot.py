@@ -9,7 +9,7 @@ attempt, and attempts are counted over all sessions.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from functools import partial
@@ -122,10 +122,10 @@ class SlotJudging:
         if not prompt.data.strip():
             return self._unchanged(case, audit, "refused", f"{prompt.file} is lost (evidence-gone)")
         terms, model = self._terms, evidence.model
+        at_hand = files_at_hand(self._experiment, self._slot, case, self._policy, terms)
+        if at_hand is not None:
+            return self._write(keeping, case, audit, at_hand.files, "done", at_hand.reason)
         attempts = list(relevant(evidence.attempts, model, _digest(prompt.data)))
-        answered = [attempt for attempt in attempts if not attempt.counts]
-        if answered and not evidence.disowned and (stored := self._store_kept(keeping, case, audit, answered[-1])):
-            return stored
         failed = [attempt for attempt in attempts if attempt.counts]
         if self._allowed is None:
             again = len(failed) if terms.retry and len(failed) >= terms.attempts else 0
@@ -233,49 +233,21 @@ class SlotJudging:
 
     # Writing
 
-    def _store_kept(self, keeping: Keeping, case: Case, audit: RunAudit, attempt: Attempt) -> Judged | None:
-        """Store an answer that was given before: whoever asked for it was killed, or the slot was lost again."""
-        with open_experiment(self._experiment.root) as root:
-            kept = kept_reply(root, self._slot, attempt)
-        if kept is None:
-            return None
-        response, stdout, stderr = kept
-        reply = JudgeReply(response.decode("utf-8", "replace"), attempt.cost_usd, None, stdout, stderr)
-        try:
-            answer = read_answer(reply.text)
-        except Unusable:
-            return None
-        return self._store(keeping, case, audit, reply, answer, attempt)
-
     def _store(
         self, keeping: Keeping, case: Case, audit: RunAudit, reply: JudgeReply, answer: Answer, attempt: Attempt
     ) -> Judged:
-        files = slot_files(
-            reply,
-            answer,
-            model=attempt.model,
-            seconds=attempt.seconds,
-            ended_at=attempt.ended_at,
-            write=written_like(case.evidence),
-        )
-        return self._write(keeping, case, audit, files, "done")
+        return self._write(keeping, case, audit, _files_of(case, reply, answer, attempt), "done")
 
     def _without_verdict(self, keeping: Keeping, case: Case, audit: RunAudit, failed: list[Attempt]) -> Judged:
         """Leave the slot without a judgment, with the reason; or give it the fallback's, where that is wanted."""
-        count, last = len(failed), failed[-1]
-        reason = f"no verdict in {count} attempt{'s' * (count != 1)}; the last: {last.failure or last.unusable}"
-        write = written_like(case.evidence)
-        if count >= self._terms.attempts and self._terms.fallback and self._policy.fallback == "warn":
-            if _agent_succeeded(case):
-                files = {
-                    "timing.json": write(failed_timing(last.seconds, last.ended_at, fallback=True)),
-                    "judgment.json": write(fallback_record(reason)),
-                }
-                return self._write(keeping, case, audit, files, "done", f"fallback: {reason}")
+        if fallback := _fallback(case, failed, self._policy, self._terms):
+            return self._write(keeping, case, audit, fallback.files, "done", fallback.reason)
+        reason, last = _reason(failed), failed[-1]
+        if _is_for_a_fallback(failed, self._policy, self._terms):
             reason += "; no fallback, for the agent's own reply does not say that it succeeded"
         if not self._calls.made:
             return self._unchanged(case, audit, "refused", f"exhausted: {reason}; --repair-retry asks again")
-        files = {"timing.json": write(failed_timing(last.seconds, last.ended_at))}
+        files = {"timing.json": written_like(case.evidence)(failed_timing(last.seconds, last.ended_at))}
         return self._write(keeping, case, audit, files, "failed", reason)
 
     def _write(
@@ -328,6 +300,76 @@ class SlotJudging:
 
     def _not_run(self, case: Case, audit: RunAudit, reason: str) -> Judged:
         return self._unchanged(case, audit, "refused", f"not-run: {reason}", not_run=True)
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """Files of a slot that take no call, in the order in which to write them, by their names in it.
+
+    ``reason`` says why, where they are not those of an answer.
+    """
+
+    files: Mapping[str, bytes]
+    reason: str | None = None
+
+
+def files_at_hand(experiment: Experiment, slot: SlotId, case: Case, policy: Policy, terms: JudgeTerms) -> AtHand | None:
+    """What a slot that lacks a judgment is given without a call: an answer that was kept, or a fallback.
+
+    :param case: what its run holds.
+    """
+    evidence, prompt = case.evidence.slots[slot.number - 1], case.evidence.judge_prompt
+    attempts = relevant(evidence.attempts, evidence.model, _digest(prompt.data))
+    answered = [attempt for attempt in attempts if not attempt.counts]
+    if answered and not evidence.disowned and (kept := _kept_answer(experiment, slot, answered[-1])):
+        return AtHand(_files_of(case, *kept, answered[-1]))
+    failed = [attempt for attempt in attempts if attempt.counts]
+    return None if terms.retry else _fallback(case, failed, policy, terms)
+
+
+def _kept_answer(experiment: Experiment, slot: SlotId, attempt: Attempt) -> tuple[JudgeReply, Answer] | None:
+    """An answer that was given before: whoever asked for it was killed, or the slot was lost again."""
+    with open_experiment(experiment.root) as root:
+        kept = kept_reply(root, slot, attempt)
+    if kept is None:
+        return None
+    response, stdout, stderr = kept
+    reply = JudgeReply(response.decode("utf-8", "replace"), attempt.cost_usd, None, stdout, stderr)
+    try:
+        return reply, read_answer(reply.text)
+    except Unusable:
+        return None
+
+
+def _files_of(case: Case, reply: JudgeReply, answer: Answer, attempt: Attempt) -> dict[str, bytes]:
+    return slot_files(
+        reply,
+        answer,
+        model=attempt.model,
+        seconds=attempt.seconds,
+        ended_at=attempt.ended_at,
+        write=written_like(case.evidence),
+    )
+
+
+def _fallback(case: Case, failed: Sequence[Attempt], policy: Policy, terms: JudgeTerms) -> AtHand | None:
+    if not (_is_for_a_fallback(failed, policy, terms) and _agent_succeeded(case)):
+        return None
+    write, last, reason = written_like(case.evidence), failed[-1], _reason(failed)
+    files = {
+        "timing.json": write(failed_timing(last.seconds, last.ended_at, fallback=True)),
+        "judgment.json": write(fallback_record(reason)),
+    }
+    return AtHand(files, f"fallback: {reason}")
+
+
+def _is_for_a_fallback(failed: Sequence[Attempt], policy: Policy, terms: JudgeTerms) -> bool:
+    return terms.fallback and policy.fallback == "warn" and len(failed) >= terms.attempts
+
+
+def _reason(failed: Sequence[Attempt]) -> str:
+    count = len(failed)
+    return f"no verdict in {count} attempt{'s' * (count != 1)}; the last: {failed[-1].reason}"
 
 
 def of_slot(slot: str, files: Mapping[str, bytes]) -> dict[str, bytes]:

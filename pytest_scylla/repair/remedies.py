@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from hashlib import sha256
 
+from ..auditing.checkpoint import CheckpointStatus
 from ..auditing.evidence import SlotEvidence
 from ..auditing.findings import RunStatus, SlotStatus
 from ..auditing.run import RunAudit
@@ -12,7 +13,7 @@ from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
 from ..experiment.attempts import relevant
 from ..experiment.records import Blob
-from .actions import Level
+from .actions import Action, Level
 from .plan import Plan
 
 
@@ -65,6 +66,17 @@ def remedies(case: Case, audit: RunAudit, plan: Plan) -> dict[str, Remedy]:
     calls = sum(remedy.calls for remedy in found.values() if remedy.level == "judges")
     asked = any(remedy.level == "judges" for remedy in found.values())
     return {**found, "run": _for_run(audit, plan, asked, calls)}
+
+
+def remedy_of_checkpoint(status: CheckpointStatus, planned: Action | None) -> Remedy:
+    """The remedy of a checkpoint that is not sound, given the plan of its repair."""
+    if status == "conflict":
+        return _PERSON
+    if status == "unsafe":
+        return _UNSAFE
+    if planned is not None and planned.outcome == "refused":
+        return Remedy(None, "", f"none: {planned.reason}")
+    return Remedy("regenerate", "free", "record what the runs' own files say")
 
 
 def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:

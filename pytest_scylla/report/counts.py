@@ -40,7 +40,7 @@ def count(audited: AuditedExperiment, *, before: bool = False) -> Counts:
             for row in (slots, by_slot[number]):
                 row["expected"] += 1
                 row[outcome.status] += 1
-                row["fallback"] += outcome.fallback
+                row["fallback"] += outcome.fallback and outcome.status == "complete"
     return {"runs": runs, "judge_slots": {**slots, "by_slot": by_slot}}
 
 

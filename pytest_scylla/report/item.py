@@ -80,7 +80,7 @@ def _called(action: Action) -> str:
     """What was asked of a judge, or of an agent."""
     reason = f"; {action.reason}" if action.reason else ""
     what = "run the agent" if action.level == "agents" else "ask the judge"
-    if action.outcome == "planned":
+    if action.outcome == "planned" and action.calls:
         return f"would {what} ({_calls(action)}){f' for {_last(action)}' if action.files else ''}{reason}"
     if action.calls:
         done = "ran the agent" if action.level == "agents" else "asked the judge"
@@ -90,7 +90,8 @@ def _called(action: Action) -> str:
         if action.level == "agents"
         else " from the answer that the judge gave before"
     )
-    return f"wrote {_last(action)}{reason or kept}"
+    wrote = "would write" if action.outcome == "planned" else "wrote"
+    return f"{wrote} {_last(action)}{reason or kept}"
 
 
 def _calls(action: Action) -> str:

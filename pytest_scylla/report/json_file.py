@@ -53,7 +53,7 @@ def write(path: Path, experiments: Iterable[AuditedExperiment], *, interrupted: 
 def make(experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped: bool) -> dict[str, Any]:
     """The report as plain data."""
     experiments = tuple(experiments)
-    parts = [_experiment(audited) for audited in experiments]
+    parts = [experiment_part(audited) for audited in experiments]
     damage = any(item["outcome"] not in ("passed", "repaired", "waived") for part in parts for item in part["items"])
     ends = {action.outcome for audited in experiments for _, action in audited.actions()}
     return {
@@ -74,7 +74,8 @@ def make(experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped
     }
 
 
-def _experiment(audited: AuditedExperiment) -> dict[str, Any]:
+def experiment_part(audited: AuditedExperiment) -> dict[str, Any]:
+    """The part about one experiment."""
     experiment = audited.experiment
     counts = count(audited)
     return {
@@ -94,6 +95,8 @@ def _experiment(audited: AuditedExperiment) -> dict[str, Any]:
             for item_id in sorted(audited.outcomes)
             if _is_told(audited.outcomes[item_id])
         ],
+        "waived": sum(outcome.outcome == "waived" for outcome in audited.outcomes.values()),
+        **(audited.conclusion.as_data() if audited.conclusion is not None else {}),
     }
 
 

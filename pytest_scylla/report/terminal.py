@@ -18,8 +18,9 @@ import pytest
 from ..auditing.experiment import audit_experiment
 from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
 from ..experiment.keeping import KEEPING
+from ..experiment.layout import CHECKPOINT
 from ..experiment.wording import printable
-from ..outcomes import NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of, run_of
+from ..outcomes import CHECKPOINT_ID, NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of, run_of
 from ..repair.actions import Action, Level
 from ..settings import Settings
 from .counts import Counts, count
@@ -44,6 +45,7 @@ _NEEDS: dict[Level | None, str] = {
     "agents": "for which the agent has to run again",
     None: "that no repair can put right",
 }
+_EXHAUSTED = "for which a judge was asked as often as allowed (--repair-retry asks again)"
 
 
 def header(audited: AuditedExperiment) -> list[str]:
@@ -83,6 +85,7 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
         lines = _comparison(count(audited, before=True), counts)
     else:
         lines = _table(counts, by_slot=verbosity >= 0)
+    lines += _checkpoint_lines(audited, verbosity)
     if audited.before:
         lines += repair_lines(audited, verbosity)
     if audited.experiment.unknown_tiers:
@@ -98,6 +101,17 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     elif warned:
         lines.append(f"warnings      {len(warned)}")
     return lines
+
+
+def _checkpoint_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
+    """How the checkpoint stands, where that is worth a line: it is not sound, or was not, or much is to be told."""
+    outcome = audited.outcomes.get(CHECKPOINT_ID)
+    if outcome is None or (outcome.outcome == "passed" and verbosity <= 0):
+        return []
+    was = audited.status_before(CHECKPOINT_ID) or outcome.status
+    told = outcome.status.replace(NOT_AUDITED, "not audited")
+    told += f" ({', '.join(found.code for found in outcome.findings)})" if outcome.findings else ""
+    return [f"{'checkpoint':12}  {told}{f', was {was}' if was != outcome.status else ''}"]
 
 
 def _warnings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
@@ -160,27 +174,41 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     for verb, ending in (("rebuilt", "done"), ("would rebuild", "planned")):
         found = [(item_id, action) for item_id, action in _of(actions, "regenerate") if action.outcome == ending]
         if found:
-            runs = len({run_of(item_id) for item_id, _ in found})
-            lines.append(f"{verb} {len(found)} file{_s(len(found))} in {runs} run{_s(runs)}")
+            runs = len({run_of(item_id) for item_id, _ in found if item_id != CHECKPOINT_ID})
+            # A file that follows from several judgments is made as often.
+            files = {file: action for _, action in found for file in action.files}
+            lines.append(f"{verb} {_amount(files, runs)}")
             if verbosity > 0 or (ending == "planned" and len(found) <= MANY and verbosity == 0):
                 lines += [f"  {action_line(action)}" for _, action in found]
             elif verbosity == 0:
-                names = Counter(_kind_of_file(action.what) for _, action in found)
+                names = Counter(_kind_of_file(action.what) for action in files.values())
                 lines += [f"  {number:>6} {name}" for name, number in names.most_common()]
     for level in _CALLED:
         lines += _call_lines(audited, list(_of(actions, level)), level)
     if any(action.outcome == "done" for _, action in actions):
         place = printable(os.path.join(audited.experiment.given, KEEPING))
         lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
-    if any(action.outcome == "planned" and not action.reason for _, action in actions):
+    planned = [action for _, action in actions if action.outcome == "planned"]
+    if planned and not any((action.reason or "").startswith("not-run: ") for action in planned):
         lines.append("nothing was written and nobody was asked; --repair does it")
-    failed = [action for _, action in actions if action.outcome == "failed"]
-    lines += [f"  {action_line(action)}" for action in failed[: None if verbosity > 0 else MANY]]
+    failed = [(item_id, action) for item_id, action in actions if action.outcome == "failed"]
+    lines += [f"  {item_id}: {action_line(action)}" for item_id, action in failed[: None if verbosity > 0 else MANY]]
     passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
     lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(_EXAMPLES)]
-    left = Counter(_NEEDS[found.level] for found in audited.outcomes.values() if found.outcome in ("failed", "not-run"))
+    left = Counter(
+        _EXHAUSTED if found.exhausted else _NEEDS[found.level]
+        for found in audited.outcomes.values()
+        if found.outcome in ("failed", "not-run")
+    )
     lines += [f"not sound: {number} item{_s(number)} {need}" for need, number in left.most_common()]
     return lines
+
+
+def _amount(files: Iterable[str], runs: int) -> str:
+    """How many of the files are in runs, of which there are so many, and the checkpoint by its name."""
+    in_runs = sum(file != CHECKPOINT for file in files)
+    parts = [f"{in_runs} file{_s(in_runs)} in {runs} run{_s(runs)}"] if in_runs else []
+    return " and ".join([*parts, *(file for file in files if file == CHECKPOINT)])
 
 
 def _of(actions: Iterable[tuple[str, Action]], level: Level) -> Iterator[tuple[str, Action]]:
@@ -192,14 +220,14 @@ def _call_lines(audited: AuditedExperiment, actions: list[tuple[str, Action]], l
     whom, noun, what, ended = _CALLED[level]
     lines = []
     if called := [action for _, action in actions if action.outcome != "planned" and action.calls]:
-        calls, done = sum(action.calls for action in called), sum(action.outcome == "done" for action in called)
+        calls, done = sum(action.calls for action in called), sum(map(_gave_an_answer, called))
         cost = money(total_cost(called))
         lines.append(f"{whom[0]}: {calls} {noun}{_s(calls)}, {cost}; {done} {what}{_s(done)} {ended}")
     of_slots = level == "judges"
     planned = [
         (audited.model_of(item_id) if of_slots else audited.agent_model, action)
         for item_id, action in actions
-        if action.outcome == "planned"
+        if action.outcome == "planned" and action.calls
     ]
     if planned:
         lines.append(f"{whom[1]}: {len(planned)} {noun}{_s(len(planned))}")
@@ -210,6 +238,10 @@ def _call_lines(audited: AuditedExperiment, actions: list[tuple[str, Action]], l
             about = "about " * (price is not None)
             lines.append(f"  {len(of_model):>6} {printable(model, 60)}: {time}, {about}{money(price)}")
     return lines
+
+
+def _gave_an_answer(action: Action) -> bool:
+    return action.outcome == "done" and not (action.reason or "").startswith("fallback: ")
 
 
 def _kind_of_file(what: str) -> str:
@@ -225,7 +257,7 @@ def _s(number: int) -> str:
 
 
 @dataclass
-class _Cause:
+class Cause:
     """Failing items with the same kind, status and first finding."""
 
     kind: str
@@ -234,6 +266,23 @@ class _Cause:
     remedy: str
     items: list[str] = field(default_factory=list)
     with_slots: int = 0
+
+    @property
+    def title(self) -> str:
+        """How many they are, and what is wrong with them."""
+        noun = self.kind.replace("_", " ")
+        slots = f", with {self.with_slots} judge slots that wait for them" if self.with_slots else ""
+        return f"{len(self.items)} {noun}{_s(len(self.items))} {self.status}: {self.code}{slots}"
+
+    @property
+    def meaning(self) -> str:
+        """What that means, in a sentence."""
+        return CODES[self.code].meaning if self.code in CODES else "It was not looked at to the end."
+
+    @property
+    def examples(self) -> str:
+        """The first of the items."""
+        return ", ".join(self.items[:_EXAMPLES]) + (", .." if len(self.items) > _EXAMPLES else "")
 
 
 class Listing:
@@ -281,25 +330,22 @@ class Listing:
 def causes_lines(audited: AuditedExperiment, settings: Settings) -> list[str]:
     """The failing items of an experiment by cause: how many, three of them, what to do, what to type next."""
     lines = []
-    for cause in sorted(_causes(audited), key=lambda cause: (-len(cause.items), cause.kind, cause.code)):
-        noun = {"run": "run", "judge_slot": "judge slot", "tier": "tier"}[cause.kind]
-        total = f"{len(cause.items)} {noun}{_s(len(cause.items))}"
-        slots = f", with {cause.with_slots} judge slots that wait for them" if cause.with_slots else ""
-        examples = ", ".join(cause.items[:_EXAMPLES]) + (", .." if len(cause.items) > _EXAMPLES else "")
+    for cause in causes(audited):
         lines += [
-            f"{total} {cause.status}: {cause.code}{slots}",
-            f"    {CODES[cause.code].meaning}" if cause.code in CODES else "    It was not looked at to the end.",
-            f"    {examples}",
+            cause.title,
+            f"    {cause.meaning}",
+            f"    {cause.examples}",
             f"    repair: {cause.remedy}",
-            f"    look at one: {_command(audited, cause.items[0], settings)}",
+            f"    look at one: {command_for(audited, cause.items[0], settings)}",
             "",
         ]
     return lines
 
 
-def _causes(audited: AuditedExperiment) -> list[_Cause]:
-    causes: dict[tuple[str, str, str, str], _Cause] = {}
-    absent_runs: dict[str, _Cause] = {}
+def causes(audited: AuditedExperiment) -> list[Cause]:
+    """The failing items of an experiment by cause, that of most items first."""
+    found: dict[tuple[str, str, str, str], Cause] = {}
+    absent_runs: dict[str, Cause] = {}
     for item_id in sorted(audited.outcomes):  # a run comes before its slots
         outcome = audited.outcomes[item_id]
         if outcome.outcome not in ("failed", "crashed"):
@@ -309,13 +355,13 @@ def _causes(audited: AuditedExperiment) -> list[_Cause]:
             run.with_slots += 1
             continue
         code = _first_code(outcome)
-        cause = causes.setdefault(
-            (kind, outcome.status, code, outcome.remedy), _Cause(kind, outcome.status, code, outcome.remedy)
+        cause = found.setdefault(
+            (kind, outcome.status, code, outcome.remedy), Cause(kind, outcome.status, code, outcome.remedy)
         )
         cause.items.append(item_id)
         if kind == "run" and outcome.status in ("missing", "failed", "partial"):
             absent_runs[item_id] = cause
-    return list(causes.values())
+    return sorted(found.values(), key=lambda cause: (-len(cause.items), cause.kind, cause.code))
 
 
 def _first_code(outcome: ItemOutcome) -> str:
@@ -324,7 +370,8 @@ def _first_code(outcome: ItemOutcome) -> str:
     return outcome.outcome
 
 
-def _command(audited: AuditedExperiment, item_id: str, settings: Settings) -> str:
+def command_for(audited: AuditedExperiment, item_id: str, settings: Settings) -> str:
+    """The command that looks at one item."""
     words = ["pytest", f"--scylla-exp={audited.experiment.given}", f"--scylla-select={item_id}"]
     if settings.subtests is not None:
         words.append(f"--scylla-subtests={settings.subtests}")

@@ -12,20 +12,24 @@ from ..experiment.expected import Experiment
 from ..experiment.journal import stamp
 from ..experiment.keeping import Keeping
 from ..experiment.layout import RunId
-from ..experiment.records import Blob, Folder
+from ..experiment.records import Blob, Folder, open_below
 from ..experiment.writing import CannotWrite, directory, move, naming
-from .workspace import WORKSPACE, CannotPrepare, after_move
+from .workspace import WORKSPACE, CannotPrepare, after_move, before_move
 
 FAILED = ".failed"
 
 
 def attempts_at(keeping: Keeping, place: str) -> int:
-    """How many attempts at the run in ``place``, relative to the experiment, are archived.
+    """How many attempts there were at the run in ``place``, relative to the experiment: those archived, and that there.
 
     :raises CannotWrite: the archive is not a directory.
     """
-    with _subtest(keeping, place) as subtest, _archive(subtest, make=False) as archive:
-        return 0 if archive is None else len(_names(archive, place))
+    with _subtest(keeping, place) as subtest:
+        if subtest is None:
+            return 0
+        with _archive(subtest, make=False) as archive:
+            there = subtest.kind(place.rpartition("/")[2]) is not None
+            return there + (0 if archive is None else len(_names(archive, place)))
 
 
 def archive_run(experiment: Experiment, keeping: Keeping, run: RunId, place: str) -> str | None:
@@ -36,8 +40,7 @@ def archive_run(experiment: Experiment, keeping: Keeping, run: RunId, place: str
     :raises CannotWrite: it cannot be moved.
     """
     with _subtest(keeping, place) as subtest:
-        kind = subtest.kind(run.name)
-        if kind is None:
+        if subtest is None or subtest.kind(run.name) is None:
             return None
         with _archive(subtest, make=True) as archive:
             assert archive is not None
@@ -46,8 +49,8 @@ def archive_run(experiment: Experiment, keeping: Keeping, run: RunId, place: str
             name = next(name for name in names if name not in taken)
             target = f"{place.rpartition('/')[0]}/{FAILED}/{name}"
             _tell(keeping, run, place, target)
-            _move(subtest, run.name, archive, name)
-    _follow(experiment, place, target)
+            with _registered(experiment, place, target):
+                _move(subtest, run.name, archive, name)
     return target
 
 
@@ -56,27 +59,31 @@ def bring_back(experiment: Experiment, keeping: Keeping, run: RunId, archived: s
 
     :raises CannotWrite: it cannot be moved.
     """
-    with _subtest(keeping, place) as subtest, _archive(subtest, make=False) as archive:
-        if archive is None:
+    with _subtest(keeping, place) as subtest:
+        if subtest is None:
             raise CannotWrite(f"{archived}: it disappeared")
-        _tell(keeping, run, archived, place)
-        _move(archive, archived.rpartition("/")[2], subtest, run.name)
-    _follow(experiment, archived, place)
+        with _archive(subtest, make=False) as archive:
+            if archive is None:
+                raise CannotWrite(f"{archived}: it disappeared")
+            _tell(keeping, run, archived, place)
+            _move(archive, archived.rpartition("/")[2], subtest, run.name)
+    before, after = _workspaces(experiment, archived, place)
+    if after.is_dir():
+        with suppress(CannotPrepare):  # it is where it was to go; only git may not know
+            after_move(experiment, before, after)
 
 
 @contextmanager
-def _subtest(keeping: Keeping, place: str) -> Iterator[Folder]:
-    """The directory of a run's subtest, made where it is absent."""
-    folder, opened = keeping.experiment, []
-    try:
-        for part in place.split("/")[:-1]:
-            with naming(place):
-                folder = directory(folder, part)
-            opened.append(folder)
-        yield folder
-    finally:
-        for one in opened:
-            one.close()
+def _subtest(keeping: Keeping, place: str) -> Iterator[Folder | None]:
+    """The directory of a run's subtest; ``None`` where it is absent."""
+    opened = open_below(keeping.experiment, place.split("/")[:-1])
+    if isinstance(opened, Blob):
+        if opened.state != "absent":
+            raise CannotWrite(f"{opened.file}: {opened.reason}")
+        yield None
+        return
+    with opened:
+        yield opened
 
 
 @contextmanager
@@ -115,9 +122,25 @@ def _tell(keeping: Keeping, run: RunId, file: str, target: str) -> None:
     keeping.write_journal(json.dumps(entry).encode() + b"\n")
 
 
-def _follow(experiment: Experiment, old: str, new: str) -> None:
-    """Let git know that a workspace was moved, so that nobody's tidying up loses it."""
-    before, after = (Path(experiment.root, place, WORKSPACE) for place in (old, new))
-    if after.is_dir():
-        with suppress(CannotPrepare):  # it is where it was to go; only git may not know
-            after_move(experiment, before, after)
+@contextmanager
+def _registered(experiment: Experiment, old: str, new: str) -> Iterator[None]:
+    """Let git know of a workspace that the block moves, so that nobody's tidying up loses it.
+
+    Before it is moved: if the block is killed, the next archiving chooses the same target.
+    """
+    before, after = _workspaces(experiment, old, new)
+    if not before.is_dir():
+        yield
+        return
+    with suppress(CannotPrepare):  # it is to go all the same; only git may not know
+        before_move(experiment, before, after)
+    try:
+        yield
+    except BaseException:
+        with suppress(CannotPrepare):
+            before_move(experiment, after, before)
+        raise
+
+
+def _workspaces(experiment: Experiment, old: str, new: str) -> tuple[Path, Path]:
+    return Path(experiment.root, old, WORKSPACE), Path(experiment.root, new, WORKSPACE)

@@ -12,17 +12,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from ..auditing.agent_output import read_copies
 from ..calling.presets import CLAUDE, CODEX, GEMINI, Preset, UnfitModel, argv, own_command, reduced
 from ..calling.process import Finished, kept_from, run_command
 from ..calling.replies import Failure, read_reply
 from ..experiment.records import open_experiment
+from ..experiment.strict_json import Json
 from ..experiment.wording import printable
 from .contract import Agent, AgentLimit, AgentPermanent, AgentReply, AgentRequest, AgentTimeout, AgentTransient
 
-MAX_OUTPUT = 64 * 1024 * 1024
-"""An audit reads no larger file."""
+MAX_OUTPUT = 16 * 1024 * 1024
+"""In agent/result.json, as JSON, it takes a multiple of that, and an audit reads no file that is larger than 64 MiB."""
 
 _TURNS = re.compile(r"\{max_turns\}")
+_GEMINI_COUNTS = ("prompt", "cached", "candidates", "thoughts")
 
 _PRESETS: Mapping[str, Preset] = {
     "claude": replace(
@@ -125,26 +128,58 @@ class _CommandAgent:
         reply = read_reply(finished, self._preset.output, datetime.now().astimezone())
         stdout, cost, usage = finished.stdout, reply.cost_usd, None
         if isinstance(reply, Failure):
-            self._raise_if_of_the_place(reply, finished)
+            self._raise_unless_it_worked(reply, finished)
+        elif self._preset.output == "gemini-json":
+            # An audit could not tell what it printed from a broken reply.
+            stdout, usage = reply.text.encode("utf-8", "replace"), _usage_of_gemini(reply.usage)
         else:
             usage = reply.usage
-            if self._preset.output == "gemini-json":  # which says nothing that an audit could tell from a broken reply
-                stdout = reply.text.encode("utf-8", "surrogatepass")
         code = -1 if finished.exit_code is None else finished.exit_code
         return AgentReply(stdout, finished.stderr, code, words, cost, usage, finished.seconds)
 
-    def _raise_if_of_the_place(self, failure: Failure, finished: Finished) -> None:
+    def _raise_unless_it_worked(self, failure: Failure, finished: Finished) -> None:
         """Raise unless the agent worked, and only did not come to a good end.
 
-        One that exits with an error after it printed something is one that worked, unless that is no reply.
+        One that exits with an error after it printed something is one that worked, unless that is no reply, or one that
+        speaks of an error. So is one that came to the end of its turns, by the tokens that it took.
         """
+        told = _with_tokens(finished.stdout)
+        if told is not None and told.get("is_error") is not True:
+            return
         reason = f"{printable(self.command)}: {failure.reason}"
         cost, stdout, stderr = failure.cost_usd, finished.stdout, finished.stderr
         if finished.ended == "timed-out":
             raise AgentTimeout(reason, cost_usd=cost, stdout=stdout, stderr=stderr)
         if failure.kind == "limit":
             raise AgentLimit(reason, failure.reset_at, cost_usd=cost, stdout=stdout, stderr=stderr)
-        if failure.kind == "permanent" and failure.scope in ("model", "all"):
-            raise AgentPermanent(reason, failure.scope, cost_usd=cost, stdout=stdout, stderr=stderr)
+        if failure.kind == "permanent" and (failure.scope in ("model", "all") or told is None):
+            raise AgentPermanent(reason, failure.scope or "slot", cost_usd=cost, stdout=stdout, stderr=stderr)
         if failure.kind == "transient" and not (self._preset.output == "text" and stdout.strip()):
             raise AgentTransient(reason, cost_usd=cost, stdout=stdout, stderr=stderr)
+
+
+def _with_tokens(stdout: bytes) -> Mapping[str, Json] | None:
+    """The reply that says of its agent that it took any token; ``None`` where there is none."""
+    reply = read_copies([("", stdout)]).reply
+    return None if reply is None or reply.tokens is None or reply.tokens.none_at_all else reply.record
+
+
+def _usage_of_gemini(usage: Mapping[str, Json] | None) -> dict[str, int] | None:
+    """The token counts of all models that gemini used, under the names that the records have; ``None`` if unknown.
+
+    What it thought counts as output, as it is charged.
+    """
+    if not usage:
+        return None
+    total = dict.fromkeys(_GEMINI_COUNTS, 0)
+    for tokens in usage.values():
+        for name in _GEMINI_COUNTS:
+            count = tokens.get(name) if isinstance(tokens, dict) else None
+            if not isinstance(count, int) or isinstance(count, bool) or count < 0:
+                return None
+            total[name] += count
+    return {
+        "input_tokens": max(total["prompt"] - total["cached"], 0),
+        "output_tokens": total["candidates"] + total["thoughts"],
+        "cache_read_input_tokens": total["cached"],
+    }

@@ -39,8 +39,10 @@ class AgentReply:
     """An execution that came to an end, whatever the agent made of its task.
 
     ``stdout`` and ``stderr`` are what it printed, ``exit_code`` is how it ended; ``command`` is what was run, for the
-    records. ``cost_usd`` and ``usage`` (token counts, as the service names them) are ``None`` where they are not known,
-    ``seconds`` where the time of the call is to count.
+    records. ``cost_usd`` and ``usage`` (``input_tokens``, ``output_tokens``, and perhaps
+    ``cache_creation_input_tokens`` and ``cache_read_input_tokens``) are ``None`` where they are not known, or where
+    ``stdout`` tells them; without token counts the records of the run stay incomplete. ``seconds`` is ``None`` where
+    the time of the call is to count.
     """
 
     stdout: bytes

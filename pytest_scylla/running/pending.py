@@ -7,8 +7,8 @@ for that moment. So an agent that came to its end is never run again, whenever t
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -47,21 +47,23 @@ def begin(keeping: Keeping, run: RunId, pending: Pending) -> None:
     with naming(file):
         if parent.kind(name) is not None:
             keeping.move_directory(file, parent, keeping.place_for_directory(file))
-        with directory(parent, name) as folder, directory(keeping.folder("staging"), name) as staging:
-            write_new(staging, _RECORD, json.dumps(asdict(pending), indent=2).encode())
-            move(staging, _RECORD, folder, _RECORD)
+        staging, staged = keeping.folder("staging"), f"{name}-{_RECORD}"
+        with directory(parent, name) as folder:
+            write_new(staging, staged, json.dumps(asdict(pending), indent=2).encode())
+            move(staging, staged, folder, _RECORD)
+            os.fsync(folder.descriptor)
 
 
-@contextmanager
-def opened(keeping: Keeping, run: RunId) -> Iterator[tuple[Pending, Folder] | None]:
-    """What an execution of ``run`` is about, and the directory of what its agent printed; ``None`` if there is none."""
+def unfinished(keeping: Keeping, run: RunId) -> Pending | None:
+    """What an execution of ``run`` is about whose files are not all in their place; ``None`` if there is none.
+
+    :raises CannotWrite: the directory of all executions cannot be opened.
+    """
     folder = keeping.folder(_FOLDER).open(_name(run))
     if isinstance(folder, Blob):
-        yield None
-        return
+        return None
     with folder:
-        found = _read(folder)
-        yield None if found is None else (found, folder)
+        return _read(folder)
 
 
 def end(keeping: Keeping, run: RunId) -> None:
@@ -71,7 +73,7 @@ def end(keeping: Keeping, run: RunId) -> None:
     if isinstance(folder, Blob):
         return
     with folder, suppress(OSError):
-        for file in (_RECORD, "stdout", "stderr", "notes"):
+        for file in ("notes", "stdout", "stderr", _RECORD):  # without notes, nothing is made of the rest
             remove(folder, file)
         Path(outputs_of(keeping.root, run)).rmdir()
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ..auditing.agent_output import TokenCounts
+from ..auditing.agent_output import AgentReply as ToldByAgent
+from ..auditing.agent_output import TokenCounts, read_copies
+from ..experiment.journal import known_cost
 from ..experiment.layout import CONFIG
+from ..experiment.schemas import is_valid
 from ..experiment.strict_json import Json
 from ..repair.agent_files import model_file, token_stats
 from .contract import AgentReply
@@ -31,22 +35,31 @@ def execution_files(
     task: bytes,
     judge_prompt: bytes,
     write: WriteRecord,
+    broken_off: str | None = None,
 ) -> dict[str, bytes]:
     """The files of a run whose agent came to an end, by name, in the order in which to write them.
 
-    The agent's output comes last: until it is there, the run counts as one whose agent is still to run, and the next
-    repair goes on from what the command printed.
+    The agent's output comes last, in all its copies: until one is there, the run counts as one whose agent is still to
+    run, and the next repair goes on from what the command printed. So whatever does not follow from it comes before.
 
     :param task: the task as it is given to all; ``prompt`` is what this agent was given.
     :param seconds: how long the agent took; it ended at ``ended_at``, which has a time zone.
     :param environ: of which what is known to hold no secret is told.
+    :param broken_off: why the agent did not come to a good end, if it did not. Then what it printed is its output only
+        if it is a whole reply: the beginning of one would be judged as if it were all.
     """
     moment = ended_at.isoformat()
+    told = read_copies([("", reply.stdout)]).reply
+    unfinished = b""
+    if broken_off is not None:
+        reply = replace(reply, stderr=reply.stderr + f"{broken_off}\n".encode())
+        if told is None or (told.tokens is None and not told.service_error):
+            reply, unfinished = replace(reply, stdout=b""), reply.stdout
     command = {
         "timestamp": moment,
-        "command": list(reply.command),
-        "cwd": str(workspace),
-        "env_vars": {name: environ[name] for name in _TOLD if name in environ},
+        "command": list(map(_text, reply.command)),
+        "cwd": _text(str(workspace)),
+        "env_vars": {name: _text(environ[name]) for name in _TOLD if name in environ},
         "exit_code": reply.exit_code,
         "stdout_file": "cmd_0000_stdout.log",
         "stderr_file": "cmd_0000_stderr.log",
@@ -62,20 +75,27 @@ def execution_files(
         "agent/timing.json": write({"agent_duration_seconds": seconds, "measured_at": moment}),
         "agent/stderr.log": reply.stderr,
         "agent/cmd_0000_stderr.log": reply.stderr,
+    }
+    if unfinished:
+        files["agent/unfinished.log"] = unfinished
+    if (result := _result(reply, told)) is not None:
+        files["agent/result.json"] = write(result)
+    return {
+        **files,
         "agent/cmd_0000_stdout.log": reply.stdout,
         "agent/stdout.log": reply.stdout,
         "agent/output.txt": reply.stdout,
     }
-    if (result := _result(reply)) is not None:
-        files["agent/result.json"] = write(result)
-    return files
 
 
-def _result(reply: AgentReply) -> dict[str, Json] | None:
-    """agent/result.json of an agent that counts its tokens elsewhere than in its output; ``None`` where nobody does."""
-    tokens = None if reply.usage is None else TokenCounts.from_usage(reply.usage)
+def _result(reply: AgentReply, told: ToldByAgent | None) -> dict[str, Json] | None:
+    """agent/result.json: what the agent's output tells, or else its caller; ``None`` where nobody counted tokens."""
+    tokens = None if told is None else told.tokens
+    if tokens is None and reply.usage is not None and is_valid("agent-reply", {"usage": reply.usage}):
+        tokens = TokenCounts.from_usage(reply.usage)
     if tokens is None:
         return None
+    cost, turns = (None, None) if told is None else (told.cost_usd, told.turns)
     try:
         stdout = reply.stdout.decode("utf-8")
     except UnicodeDecodeError:
@@ -85,9 +105,14 @@ def _result(reply: AgentReply) -> dict[str, Json] | None:
         "stdout": stdout,
         "stderr": reply.stderr.decode("utf-8", "replace"),
         "token_stats": token_stats(tokens),
-        "cost_usd": reply.cost_usd,
-        "api_calls": None,
+        "cost_usd": known_cost(reply.cost_usd) if cost is None else cost,
+        "api_calls": turns,
     }
+
+
+def _text(text: str) -> str:
+    """``text`` without the half characters that stand for bytes of another encoding, which no JSON may hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _replay(command: tuple[str, ...], workspace: Path) -> bytes:

@@ -178,6 +178,24 @@ def restore_workspace(request: WorkspaceRequest) -> Workspace:
     return Workspace(request.run_directory / WORKSPACE, branch, commit)
 
 
+def before_move(experiment: Experiment, old: Path, new: Path) -> None:
+    """Let git know that the workspace ``old`` is about to be moved to ``new``, and lock it, so that no prune loses it.
+
+    Whoever is killed before it is moved leaves it registered where it is not yet; the same move, tried again, finds
+    nothing to do. A workspace that is not registered is left alone.
+
+    :raises CannotPrepare: it cannot be registered at ``new``.
+    """
+    with _telling():
+        _below(experiment, new)
+        repository = _find(experiment)
+        if repository is None:
+            return
+        with _alone(experiment):
+            for registration in repository.registrations_at(_real(old)):
+                repository.register(registration, _real(new), f"archived from {old}")
+
+
 def after_move(experiment: Experiment, old: Path, new: Path) -> None:
     """Let git know that the workspace ``old`` was moved to ``new``, and lock it there, so that no prune loses it.
 
@@ -858,5 +876,5 @@ def _telling() -> Iterator[None]:
     except (GitFailed, CannotWrite) as error:
         raise CannotPrepare(printable(str(error))) from error
     except OSError as error:
-        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        place = f"{error.filename}: " if isinstance(error.filename, str) else ""  # else it may be a descriptor
         raise CannotPrepare(printable(f"{place}{os.strerror(error.errno) if error.errno else error}")) from error

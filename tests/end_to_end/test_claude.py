@@ -1,4 +1,4 @@
-"""Whole sessions that ask the default judge: a ``claude`` on the PATH that answers, fails and hangs as the real one does.
+"""Whole sessions that ask the default judge: a ``claude`` on the PATH that answers, fails and hangs as the real one.
 
 Each test tells how often it was called; a call costs money.
 """

@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from benchmarks.synthetic import small, write_experiment
 
+from .judges import ScriptedJudge
 from .support import Project
 
 WIDE = small(tiers={"T0": ("00", "01"), "T1": ("01",)}, runs_per_subtest=4, side_files=False)
 """Enough runs that more than 30 items can fail: 12 runs, 48 items."""
+
+
+COMMAND_LINES = ("claude", "codex", "gemini")
+
+
+@pytest.fixture(scope="session")
+def logged_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with stand-ins for the command lines that judge; of none of them anybody is logged in."""
+    directory = tmp_path_factory.mktemp("logged-out")
+    for name in COMMAND_LINES:
+        command = directory / name
+        command.write_text("#!/bin/sh\necho 'Not logged in'\nexit 1\n")
+        command.chmod(0o755)
+    return directory
+
+
+@pytest.fixture(autouse=True)
+def no_real_judge(logged_out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no session reach a real judge, whatever is installed here: nobody pays for these tests."""
+    monkeypatch.setenv("PATH", f"{logged_out}{os.pathsep}{os.environ['PATH']}")
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +79,19 @@ def wide_project(empty_project: Project, wide_experiment: Path) -> Project:
     """A project with the experiment exp of 48 items, to damage."""
     empty_project.copy(wide_experiment, "exp")
     return empty_project
+
+
+@pytest.fixture
+def judge(project: Project) -> Iterator[ScriptedJudge]:
+    """The judge of the project's conftest.py; the test has to look at every call of it."""
+    scripted = ScriptedJudge(project)
+    yield scripted
+    scripted.assert_all_looked_at()
+
+
+@pytest.fixture
+def wide_judge(wide_project: Project) -> Iterator[ScriptedJudge]:
+    """The same for the project with 48 items."""
+    scripted = ScriptedJudge(wide_project)
+    yield scripted
+    scripted.assert_all_looked_at()

@@ -18,6 +18,7 @@ import pytest
 
 import pytest_scylla.session  # noqa: F401  -- so that not every session within this process imports it anew
 from benchmarks.synthetic import Plan, run_ids, small
+from pytest_scylla.experiment.checkpoint import config_hash
 
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schemas" / "report.schema.json").read_text("utf-8"))
 
@@ -27,6 +28,8 @@ ALONE = (*NOT_RANDOM, *NO_OTHERS)
 """Options by which no other plugin takes part in running tests, whatever is installed."""
 
 SLOTS = ("judge_01", "judge_02", "judge_03")
+CHECKPOINT = "checkpoint"
+"""The item of an experiment's checkpoint."""
 
 RUN_COUNTS = ("completed", "results", "failed", "partial", "missing", "conflict", "unsafe", "not_audited")
 SLOT_COUNTS = ("complete", "missing", "failed", "agent_failed", "conflict", "unsafe", "not_audited")
@@ -35,15 +38,22 @@ NASTY = "\x1b[31mred\x1b]0;title\x07 \x9b1m ::error file=x::boom ##[group]in ##v
 """Text that takes over a terminal, or a CI service that reads a log, where it is printed as it is."""
 
 
-def item_ids(plan: Plan | None = None) -> list[str]:
-    """The id of every item of a plan's experiment, in the order in which they run."""
+def counted_ids(plan: Plan | None = None) -> list[str]:
+    """The id of every run and judge slot of a plan's experiment, which is what COUNTS count."""
     plan = plan or small()
     slots = [f"judge_{number:02d}" for number in range(1, len(plan.judge_models) + 1)]
     return [item_id for run in run_ids(plan) for item_id in (*(f"{run}/{slot}" for slot in slots), run)]
 
 
+def item_ids(plan: Plan | None = None) -> list[str]:
+    """The id of every item of a plan's experiment, in the order in which they run."""
+    return [*counted_ids(plan), CHECKPOINT]
+
+
 def node_id(item_id: str, name: str = "exp") -> str:
     """The node id of an item of the experiment that is called ``name``."""
+    if item_id == CHECKPOINT:
+        return f"{name}/{item_id}::{item_id}"
     head, _, last = item_id.rpartition("/")
     return f"{name}/{head}::{last}" if last.startswith("judge_") else f"{name}/{item_id}::run"
 
@@ -79,6 +89,24 @@ def lose_run(experiment: Path, run: str) -> None:
     shutil.rmtree(experiment / run)
 
 
+def never_begin(experiment: Path, run: str) -> None:
+    """Have a run that never began: there is nothing of it, and the checkpoint does not record it."""
+    lose_run(experiment, run)
+    record_run(experiment, run, None)
+
+
+def record_run(experiment: Path, run: str, state: str | None) -> None:
+    """Have the checkpoint record a run as "passed", "failed" or "agent_complete"; of ``None``, not at all."""
+    tier, subtest, name = run.split("/")
+    path = experiment / "checkpoint.json"
+    recorded = json.loads(path.read_text("utf-8"))["completed_runs"]
+    number = str(int(name.removeprefix("run_")))
+    recorded[tier][subtest].pop(number, None)
+    if state is not None:
+        recorded[tier][subtest][number] = state
+    edit_json(path, completed_runs=recorded)
+
+
 def lose_item(experiment: Path, item_id: str) -> None:
     """Make exactly one item fail."""
     if "/judge_" in item_id:
@@ -93,8 +121,12 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def edit_config(experiment: Path, **changes: Any) -> None:
-    """Change keys of an experiment's configuration."""
-    edit_json(experiment / "config" / "experiment.json", **changes)
+    """Change keys of an experiment's configuration, which its checkpoint then knows as if it had always been so."""
+    path = experiment / "config" / "experiment.json"
+    edit_json(path, **changes)
+    config = json.loads(path.read_text("utf-8"))
+    known = {"config_hash": config_hash(config), "experiment_id": config["experiment_id"]}
+    edit_json(experiment / "checkpoint.json", **known)
 
 
 def judgment_of(experiment: Path, slot: str) -> Path:
@@ -109,12 +141,15 @@ def run_result_of(experiment: Path, run: str) -> Path:
 
 
 def damaged_in_several_ways(experiment: Path) -> list[str]:
-    """Damage an experiment: one run absent, one derived file lost, one judgment lost. Return the ids that fail."""
+    """Damage an experiment: one run absent, which the checkpoint records, one derived file lost, one judgment lost.
+
+    Return the ids that fail.
+    """
     lose_run(experiment, "T0/00/run_02")
     lose_run_result(experiment, "T1/01/run_01")
     lose_judgment(experiment, "T1/02/run_01/judge_02")
     absent = [f"T0/00/run_02/{slot}" for slot in SLOTS]
-    return [*absent, "T0/00/run_02", "T1/01/run_01", "T1/02/run_01/judge_02"]
+    return [*absent, "T0/00/run_02", "T1/01/run_01", "T1/02/run_01/judge_02", CHECKPOINT]
 
 
 # What lies in a directory, to the last bit
@@ -300,7 +335,13 @@ FREE = {
     "T1/01/run_02/judge_01": ("judge/judge_01/judgment.json",),
     "T1/02/run_01/judge_02": ("judge/judge_02/judgment.json",),
 }
-"""What :func:`damaged_for_free` takes or spoils, by the item that fails then; relative to the item's run."""
+"""What :func:`damaged_for_free` takes or spoils, by the item that fails then; relative to the item's run.
+
+With them the checkpoint fails, which says that the judges passed T1/01/run_02: until its files are back, nothing does.
+"""
+
+FREE_ITEMS = (*FREE, CHECKPOINT)
+"""The items that fail then."""
 
 FREE_FILES = {
     item_id: [f"{item_id.partition('/judge_')[0]}/{name}" for name in names] for item_id, names in FREE.items()
@@ -312,7 +353,7 @@ WARNED, WARNED_FILE = "T0/00/run_01", "T0/00/run_01/agent/timing.json"
 
 
 def damaged_for_free(experiment: Path) -> list[str]:
-    """Damage an experiment so that surviving files put everything right. Return the ids that fail."""
+    """Damage an experiment so that surviving files put everything right. Return the ids that fail, sorted."""
     (experiment / WARNED_FILE).unlink()
     output = experiment / "T0/00/run_02/agent/output.txt"
     output.write_bytes(output.read_bytes()[:100])
@@ -321,7 +362,7 @@ def damaged_for_free(experiment: Path) -> list[str]:
     edit_json(run_result_of(experiment, "T1/01/run_02"), judge_score=0.123)
     lose_judgment(experiment, "T1/01/run_02/judge_01")
     lose_judgment(experiment, "T1/02/run_01/judge_02")
-    return sorted(FREE)
+    return sorted(FREE_ITEMS)
 
 
 def beyond_rebuilding(experiment: Path, run: str) -> None:

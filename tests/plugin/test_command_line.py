@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from .support import (
+    CHECKPOINT,
     NASTY,
     Project,
     assert_usage_error,
@@ -61,7 +62,7 @@ def test_the_space_form_works_with_workers_and_positionals(project: Project) -> 
     project.write("test_a.py", ORDINARY)
     result = project.run("--scylla-exp", "exp", "test_a.py", "-n", "2")
     assert result.ret == 0
-    result.assert_outcomes(passed=25)
+    result.assert_outcomes(passed=26)
 
 
 def test_the_space_form_is_refused_for_a_directory_outside_of_the_project(
@@ -152,17 +153,17 @@ def test_experiments_of_equal_directory_names_are_told_apart_by_their_parents(
     args = ("--scylla-exp=monday/exp", "--scylla-exp=tuesday/exp")
     result = empty_project.run(*args, "--scylla-report=report.json")
     found = outcomes(result)
-    assert len(found) == 48
-    names = {nodeid.partition("/T")[0] for nodeid in found}
+    assert len(found) == 2 * len(item_ids())
+    names = {nodeid.partition("/T")[0].removesuffix("/checkpoint::checkpoint") for nodeid in found}
     assert len(names) == 2
     assert {day for day in ("monday", "tuesday") for name in names if day in name and "exp" in name} == {
         "monday",
         "tuesday",
     }
     failing = with_outcome(result, "failed")
-    assert len(failing) == 4
+    assert len(failing) == 4 + 1  # and the checkpoint, which records the run
     assert all("tuesday" in nodeid for nodeid in failing)
-    assert [len(e["items"]) for e in empty_project.report()["experiments"]] == [0, 4]
+    assert [len(e["items"]) for e in empty_project.report()["experiments"]] == [0, 5]
     assert list(outcomes(empty_project.run(*args, "--lf"))) == failing
     assert empty_project.run(*args, "-n", "2").ret == 1
 
@@ -174,8 +175,8 @@ def test_the_name_of_an_experiment_can_hold_what_means_something_to_pytest(
     lose_run(root, "T0/00/run_02")
     first = empty_project.run("--scylla-exp=a b::c[1]")
     failing = with_outcome(first, "failed")
-    assert len(outcomes(first)) == 24
-    assert len(failing) == 4
+    assert len(outcomes(first)) == len(item_ids())
+    assert len(failing) == 4 + 1  # and the checkpoint, which records the run
     assert list(outcomes(empty_project.run("--scylla-exp=a b::c[1]", "--lf"))) == failing
 
 
@@ -238,7 +239,7 @@ def test_every_option_makes_the_experiments_of_the_ini_file_count(project: Proje
             project.write(f"defs/{tier}/{subtest}-name.yaml", "name: x\n")
     result = project.run(option)
     assert result.ret == 0
-    assert len(outcomes(result)) == (8 if "select" in option else 24)
+    assert len(outcomes(result)) == (8 if "select" in option else len(item_ids()))
 
 
 @pytest.mark.parametrize(
@@ -598,7 +599,7 @@ def test_definitions_say_which_subtests_are_expected(project: Project) -> None:
         project.write(f"defs/{name}", "name: x\n")
     result = project.audit("--scylla-subtests=defs", "--scylla-report=report.json")
     assert result.ret == 1
-    assert {nodeid[4:9] for nodeid in outcomes(result)} == {"T0/00", "T0/03", "T1/01"}
+    assert {nodeid[4:9] for nodeid in outcomes(result)} == {"T0/00", "T0/03", "T1/01", CHECKPOINT[:5]}
     assert all("T0/03" in nodeid for nodeid in with_outcome(result, "failed"))
     found = project.only_experiment()
     assert found["expected_from"] == "tiers"
@@ -611,7 +612,7 @@ def test_definitions_are_cut_at_max_subtests(project: Project) -> None:
         project.write(f"defs/{name}", "name: x\n")
     result = project.audit("--scylla-subtests=defs")
     assert result.ret == 0
-    assert {nodeid[4:9] for nodeid in outcomes(result)} == {"T0/00", "T1/01"}
+    assert {nodeid[4:9] for nodeid in outcomes(result)} == {"T0/00", "T1/01", CHECKPOINT[:5]}
 
 
 def test_without_definitions_the_source_of_the_subtests_is_said(project: Project) -> None:
@@ -635,7 +636,7 @@ def test_recorded_definitions_are_understood(empty_project: Project, recorded_su
     write_experiment(empty_project.experiment, small(tiers={"T0": ("00",)}, runs_per_subtest=1, side_files=False))
     result = empty_project.audit(f"--scylla-subtests={recorded_subtests}", "--co", "-q")
     expected = {path.name[:2] for path in (recorded_subtests / "t0").glob("*.yaml")}
-    assert {nodeid.split("/")[2] for nodeid in collected(result)} == expected
+    assert {nodeid.split("/")[2] for nodeid in collected(result) if nodeid.endswith("::run")} == expected
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ import pytest
 from benchmarks.synthetic import run_ids, small
 
 from .support import (
+    CHECKPOINT,
     Project,
+    counted_ids,
     damaged_in_several_ways,
     edit_json,
-    item_ids,
     judgment_of,
     lose_judgment,
     lose_run,
@@ -28,7 +29,7 @@ from .support import (
 )
 
 REPORT = "--scylla-report=report.json"
-TOTAL = len(item_ids())
+TOTAL = len(counted_ids())
 
 
 def _by_id(experiment: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -95,10 +96,12 @@ def test_items_are_those_that_are_not_sound_or_have_a_warning_by_id(project: Pro
     items = _by_id(found)
     assert list(items) == sorted([*failing, "T1/01/run_02"])
     assert project.report()["exit_bits"] == 4
-    assert found["completeness"] == pytest.approx((TOTAL - len(failing)) / TOTAL)
+    assert found["completeness"] == pytest.approx((TOTAL - len(failing[:-1])) / TOTAL)
+    assert items[CHECKPOINT]["kind"] == CHECKPOINT
     for item_id, item in items.items():
         assert item["nodeid"] == node_id(item_id)
-        assert item["kind"] == ("judge_slot" if "judge_" in item_id else "run")
+        if item_id != CHECKPOINT:
+            assert item["kind"] == ("judge_slot" if "judge_" in item_id else "run")
         assert item["status"] == item["status_before"]
         assert item["outcome"] == ("passed" if item_id == "T1/01/run_02" else "failed")
         assert item["actions"] == []
@@ -210,8 +213,8 @@ def test_last_failed_leaves_the_rest_not_audited(project: Project) -> None:
     project.audit()
     project.audit(REPORT, "--lf")
     found = project.only_experiment()
-    assert found["selected"] == len(failing)
-    assert found["not_audited"] == TOTAL - len(failing)
+    assert found["selected"] == len(failing) - 1  # the checkpoint is not counted
+    assert found["not_audited"] == TOTAL - found["selected"]
     assert list(_by_id(found)) == sorted(failing)
 
 
@@ -334,7 +337,7 @@ def test_an_error_in_anothers_hook_does_not_cost_the_report(project: Project) ->
     damaged_in_several_ways(project.experiment)
     project.write("conftest.py", "def pytest_sessionfinish():\n    raise RuntimeError('a hook of the project')\n")
     assert project.audit_apart(REPORT).ret != 0
-    assert len(project.only_experiment()["items"]) == 6
+    assert len(project.only_experiment()["items"]) == 7
 
 
 def test_an_internal_error_leaves_a_report_that_is_not_green(project: Project) -> None:
@@ -397,7 +400,7 @@ def test_rare_statuses_are_counted(project: Project, status: str) -> None:
 def test_a_report_that_cannot_be_written_is_told_and_is_not_green(project: Project) -> None:
     result = project.audit(f"--scylla-report={'x' * 300}.json")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["report not written: *xxx.json: File name too long", "*24 passed*"])
+    result.stdout.fnmatch_lines(["report not written: *xxx.json: File name too long", "*25 passed*"])
     result.stdout.no_fnmatch_line("*Traceback*")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .support import Project, item_ids, judgment_of, node_id, node_ids, outcomes, printed, run_result_of
+from .support import Project, counted_ids, item_ids, judgment_of, node_id, node_ids, outcomes, printed, run_result_of
 
 PROTOCOLS = {"short": "", "full": "def pytest_runtest_setup(item):\n    pass\n\n\n"}
 
@@ -78,12 +78,12 @@ def pytest_collection_modifyitems(items):
 """,
     "experiment-between": """\
 def pytest_collection_modifyitems(items):
-    order = ["test_a.py", "exp/T0", "exp/T1", "test_z.py"]
+    order = ["test_a.py", "exp/T0", "exp/T1", "exp/checkpoint", "test_z.py"]
     items.sort(key=lambda item: [item.nodeid.startswith(start) for start in order].index(True))
 """,
     "tiers-apart": """\
 def pytest_collection_modifyitems(items):
-    order = ["exp/T0", "test_a.py", "exp/T1/01", "test_z.py", "exp/T1/02"]
+    order = ["exp/T0", "exp/checkpoint", "test_a.py", "exp/T1/01", "test_z.py", "exp/T1/02"]
     items.sort(key=lambda item: [item.nodeid.startswith(start) for start in order].index(True))
 """,
     "backwards": """\
@@ -159,7 +159,8 @@ def test_failing_items_anywhere_disturb_no_set_up_state(lean_project: Project, p
         assert {nodeid: found[nodeid] for nodeid in ordinary} == ordinary
         failed = {nodeid for nodeid, outcome in found.items() if outcome == "failed" and nodeid.startswith("exp/")}
         assert failed >= set(failing)
-        assert {nodeid.partition("::")[0] for nodeid in failed} == {nodeid.partition("::")[0] for nodeid in failing}
+        of_runs = {nodeid.partition("::")[0] for nodeid in failed} - {"exp/checkpoint"}  # it depends on the damage
+        assert of_runs == {nodeid.partition("::")[0] for nodeid in failing}
         assert len(found) == len(item_ids()) + len(ordinary)
 
 
@@ -167,8 +168,8 @@ def test_failing_items_anywhere_disturb_no_set_up_state(lean_project: Project, p
 def test_a_failing_item_in_every_position_fails_alone(lean_project: Project, protocol: str) -> None:
     project = lean_project
     project.write("conftest.py", PROTOCOLS[protocol])
-    for place in range(0, len(item_ids()), 2):
-        with _damaged(project, (place, (place + 9) % len(item_ids()))) as chosen:
+    for place in range(0, len(counted_ids()), 2):
+        with _damaged(project, (place, (place + 9) % len(counted_ids()))) as chosen:
             result = project.audit("-p", "no:cacheprovider")
         failing = node_ids(chosen)
         assert result.ret == 1
@@ -217,7 +218,7 @@ def test_a_failing_test_below_a_directory_of_the_experiments_name_is_none_of_its
     project.copy(project.experiment, "data/tests")
     project.write("tests/unit/test_a.py", "def test_one():\n    assert False\n")
     result = project.run("--scylla-exp=data/tests", "tests", "--scylla-report=report.json")
-    result.assert_outcomes(passed=24, failed=1)
+    result.assert_outcomes(passed=len(item_ids()), failed=1)
     experiment = project.only_experiment()
     assert (experiment["items"], experiment["completeness"]) == ([], 1.0)
 
@@ -228,7 +229,7 @@ def test_a_test_file_that_cannot_be_collected_stops_the_session_as_ever(project:
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert outcomes(result) == {}
     assert project.report()["exit_bits"] & 2
-    assert project.only_experiment()["not_audited"] == len(item_ids())
+    assert project.only_experiment()["not_audited"] == len(counted_ids())
     result = project.audit("test_a.py", "--continue-on-collection-errors")
     assert result.ret == 1
     assert outcomes(result) == dict.fromkeys(node_ids(), "passed")

@@ -17,8 +17,9 @@ from benchmarks.synthetic import run_ids
 from ..unit.repairing import Tree, journal, quarantined, tree
 from .conftest import WIDE
 from .support import (
-    FREE,
+    CHECKPOINT,
     FREE_FILES,
+    FREE_ITEMS,
     NASTY,
     SLOTS,
     WARNED,
@@ -27,17 +28,18 @@ from .support import (
     acted_on,
     assert_usage_error,
     beyond_rebuilding,
+    counted_ids,
     damaged_for_free,
     edit_config,
     edit_json,
     experiment_of_repair,
-    item_ids,
     items_of_repair,
     judgment_of,
     lose_judgment,
     lose_run,
     lose_run_result,
     lose_slot,
+    never_begin,
     node_id,
     node_ids,
     outcomes,
@@ -86,16 +88,16 @@ def _changed(before: Tree, after: Tree) -> list[str]:
 def test_what_a_repair_puts_right_passes_under_a_word_of_its_own(damaged: Project) -> None:
     result = damaged.audit("--repair")
     assert result.ret == 0
-    assert _words(result) == {"passed": 18, "repaired": 6}
+    assert _words(result) == {"passed": 18, "repaired": 7}
     letters = _letters(result)
-    repaired = [node_ids().index(node_id(item_id)) for item_id in (*FREE, WARNED)]
-    assert letters == "".join("r" if place in repaired else "." for place in range(24))
+    repaired = [node_ids().index(node_id(item_id)) for item_id in (*FREE_ITEMS, WARNED)]
+    assert letters == "".join("r" if place in repaired else "." for place in range(25))
 
 
 def test_a_repaired_item_is_called_so_when_every_item_is_named(damaged: Project) -> None:
     shown = _shown(damaged.audit("--repair", "-v"))
-    assert {nodeid for nodeid, word in shown.items() if word == "REPAIRED"} == set(node_ids([*FREE, WARNED]))
-    assert Counter(shown.values()) == {"PASSED": 18, "REPAIRED": 6}
+    assert {nodeid for nodeid, word in shown.items() if word == "REPAIRED"} == set(node_ids([*FREE_ITEMS, WARNED]))
+    assert Counter(shown.values()) == {"PASSED": 18, "REPAIRED": 7}
 
 
 def test_exactly_what_was_lost_or_wrong_is_written(damaged: Project) -> None:
@@ -132,7 +134,7 @@ def test_a_healthy_experiment_is_not_touched(project: Project, args: tuple[str, 
     before = snapshot(project.experiment)
     result = project.audit("--repair", *args)
     assert result.ret == 0
-    assert _words(result) == {"passed": 24}
+    assert _words(result) == {"passed": 25}
     assert snapshot(project.experiment) == before
     assert not (project.experiment / KEEPING).exists()
 
@@ -143,7 +145,7 @@ def test_a_second_repair_changes_nothing_and_has_nothing_to_tell(damaged: Projec
     before = snapshot(damaged.experiment)
     again = damaged.audit("--repair", *args, REPORT)
     assert again.ret == 0
-    assert _words(again) == {"passed": 24}
+    assert _words(again) == {"passed": 25}
     assert "rebuilt" not in again.stdout.str()
     assert snapshot(damaged.experiment) == before
     assert experiment_of_repair(damaged)["items"] == []
@@ -156,12 +158,12 @@ def test_a_second_repair_does_not_try_again_what_could_not_be_rebuilt(project: P
     before = snapshot(project.experiment)
     again = project.audit("--repair")
     assert again.ret == 1
-    assert _words(again) == {"passed": 23, "failed": 1}
+    assert _words(again) == {"passed": 24, "failed": 1}
     assert snapshot(project.experiment) == before
 
 
 def test_last_failed_forgets_what_was_repaired(damaged: Project) -> None:
-    failing = node_ids(FREE)
+    failing = node_ids(FREE_ITEMS)
     lose_run(damaged.experiment, "T1/02/run_02")
     absent = node_ids([*(f"T1/02/run_02/{slot}" for slot in SLOTS), "T1/02/run_02"])
     assert sorted(with_outcome(damaged.audit(), "failed")) == sorted([*failing, *absent])
@@ -179,11 +181,11 @@ def test_last_failed_only_repairs_what_failed(damaged: Project) -> None:
 
 def test_what_no_surviving_file_gives_back_still_fails_and_says_what_it_takes(project: Project) -> None:
     lose_slot(project.experiment, "T0/00/run_02/judge_03")
-    lose_run(project.experiment, "T1/01/run_01")
+    never_begin(project.experiment, "T1/01/run_01")
     before = snapshot(project.experiment)
     result = project.audit("--repair", "--repair-level=regenerate")
     assert result.ret == 1
-    assert _words(result) == {"passed": 19, "failed": 5}
+    assert _words(result) == {"passed": 20, "failed": 5}
     text = result.stdout.str()
     assert "judgment-missing: T0/00/run_02/judge/judge_03/judgment.json" in text
     assert text.count("  repair: 1 judge call") == 1
@@ -236,7 +238,7 @@ def test_under_strict_a_warning_that_is_repaired_fails_nothing(project: Project)
     assert with_outcome(project.audit("--scylla-strict"), "failed") == [node_id(WARNED)]
     result = project.audit("--scylla-strict", "--repair")
     assert result.ret == 0
-    assert _words(result) == {"passed": 23, "repaired": 1}
+    assert _words(result) == {"passed": 24, "repaired": 1}
     assert project.audit("--scylla-strict").ret == 0
 
 
@@ -262,7 +264,7 @@ def test_a_tier_without_known_subtests_keeps_nothing_else_from_being_repaired(da
     result = damaged.audit("--repair", "-n", workers, REPORT)
     assert result.ret == 1
     assert with_outcome(result, "failed") == ["exp/T5::subtests"]
-    assert _words(result)["repaired"] == 6
+    assert _words(result)["repaired"] == 7
     tier = items_of_repair(damaged)["T5"]
     assert (tier["status_before"], tier["status"], tier["outcome"], tier["actions"]) == (
         "missing",
@@ -281,7 +283,7 @@ def test_a_plan_writes_nothing_and_ends_like_an_audit(damaged: Project, args: tu
     before = snapshot(damaged.experiment)
     result = damaged.audit(*args)
     assert result.ret == 1
-    assert _words(result) == {"passed": 19, "failed": 5}
+    assert _words(result) == {"passed": 19, "failed": 6}
     assert snapshot(damaged.experiment) == before
     assert "nothing was written and nobody was asked; --repair does it" in result.outlines
     assert "scylla: plan of a repair; nothing is written" in result.outlines
@@ -328,6 +330,7 @@ def test_what_a_plan_lists_is_what_the_repair_then_does(damaged: Project, args: 
     for slot in SLOTS:  # beside a file of the run that can be rebuilt
         lose_slot(damaged.experiment, f"T0/00/run_02/{slot}")
     before = tree(damaged.experiment)
+    args = ("--repair-level=regenerate", *args)
     damaged.audit("--repair-plan", *args, "--scylla-report=plan.json")
     damaged.audit("--repair", *args, "--scylla-report=done.json")
 
@@ -349,7 +352,7 @@ def test_the_experiment_of_the_ini_file_is_repaired(damaged: Project) -> None:
     damaged.write("pytest.ini", "[pytest]\nscylla_exp = exp\n")
     result = damaged.run("--repair")
     assert result.ret == 0
-    assert _words(result)["repaired"] == 6
+    assert _words(result)["repaired"] == 7
 
 
 @pytest.mark.parametrize("option", ["--repair", "--repair-plan"])
@@ -381,7 +384,6 @@ def test_the_level_that_there_is_can_be_named(damaged: Project, args: tuple[str,
 @pytest.mark.parametrize(
     ("level", "reason"),
     [
-        ("agents", "does not go that far"),
         ("everything", "no such level"),
         ("Regenerate", "no such level"),
         ("regenerate,judges", "no such level"),
@@ -393,7 +395,7 @@ def test_a_level_that_there_is_not_is_refused(
 ) -> None:
     before = snapshot(damaged.experiment)
     args = ("-o", f"scylla_repair_level={level}") if ini else (f"--repair-level={level}",)
-    assert_usage_error(damaged.audit(option, *args), level, reason, "expected regenerate")
+    assert_usage_error(damaged.audit(option, *args), level, reason, "expected one of regenerate, judges, agents")
     assert snapshot(damaged.experiment) == before
 
 
@@ -595,9 +597,11 @@ def test_scylla_select_repairs_one_slot(damaged: Project) -> None:
 
 def test_what_is_deselected_is_not_repaired(damaged: Project) -> None:
     before = tree(damaged.experiment)
-    result = damaged.audit("--repair", "--deselect", "exp/T1", "--deselect", node_id(WARNED))
+    result = damaged.audit(
+        "--repair", *(f"--deselect={item}" for item in ("exp/T1", node_id(WARNED), node_id(CHECKPOINT)))
+    )
     assert result.ret == 0
-    assert _words(result) == {"passed": 6, "repaired": 1, "deselected": 17}
+    assert _words(result) == {"passed": 6, "repaired": 1, "deselected": 18}
     assert _changed(before, tree(damaged.experiment)) == FREE_FILES["T0/00/run_02"]
 
 
@@ -648,13 +652,16 @@ def test_repairs_of_parts_end_where_one_repair_of_everything_does(
 
     damaged_anew()
     assert empty_project.audit("--repair").ret == 1
-    end = tree(empty_project.experiment)
+    checkpoint = empty_project.experiment / "checkpoint.json"
+    end, recorded = tree(empty_project.experiment), json.loads(checkpoint.read_text())
     shutil.rmtree(empty_project.experiment)
     damaged_anew()
     empty_project.audit("--repair", *args)
     assert empty_project.audit("--repair").ret == 1
     found = tree(empty_project.experiment)
-    assert _changed(end, found) == []
+    assert {*_changed(end, found)} <= {"checkpoint.json"}
+    edit_json(checkpoint, last_updated_at=recorded["last_updated_at"])
+    assert json.loads(checkpoint.read_text()) == recorded
 
 
 # What a person reads
@@ -672,7 +679,7 @@ def test_before_and_after_stand_side_by_side(damaged: Project) -> None:
 
 
 def test_where_nothing_was_repaired_the_summary_is_an_audits(project: Project) -> None:
-    lose_run(project.experiment, "T0/00/run_01")
+    never_begin(project.experiment, "T0/00/run_01")
     audit, repair = project.audit().stdout.str(), project.audit("--repair").stdout.str()
     for label in ("runs", "judge slots"):
         assert summary_line(repair, label) == summary_line(audit, label)
@@ -715,7 +722,7 @@ def test_many_failing_items_are_listed_by_cause_and_no_repaired_one(wide_project
     lose_judgment(wide_project.experiment, f"{runs[9]}/judge_02")
     result = wide_project.audit("--repair")
     assert result.ret == 1
-    assert _words(result) == {"failed": 32, "passed": 14, "repaired": 2}
+    assert _words(result) == {"failed": 32, "passed": 14, "repaired": 3}
     text = result.stdout.str()
     listing = text[text.index("items are not sound, by cause") :]
     assert "8 runs missing: run-missing, with 24 judge slots that wait for them" in listing
@@ -726,11 +733,11 @@ def test_many_failing_items_are_listed_by_cause_and_no_repaired_one(wide_project
 
 
 def test_a_plan_for_more_than_thirty_files_is_counted_and_listed_on_demand(wide_project: Project) -> None:
-    for item_id in item_ids(WIDE):
+    for item_id in counted_ids(WIDE):
         if item_id.endswith(("judge_01", "judge_02")) or "/judge_" not in item_id:
             (lose_judgment if "/judge_" in item_id else lose_run_result)(wide_project.experiment, item_id)
     result = wide_project.audit("--repair-plan")
-    assert "36 items are not sound, by cause" in result.stdout.str()
+    assert "37 items are not sound, by cause" in result.stdout.str()
     assert not any(line.startswith("  would rebuild") for line in result.outlines)
     result.stdout.re_match_lines(
         [r"would rebuild 36 files in 12 runs", r".*\b24 judgment\.json", r".*\b12 run_result\.json"]
@@ -742,12 +749,12 @@ def test_a_plan_for_more_than_thirty_files_is_counted_and_listed_on_demand(wide_
 
 
 def test_more_than_thirty_items_are_repaired_in_silence(wide_project: Project) -> None:
-    for item_id in item_ids(WIDE):
+    for item_id in counted_ids(WIDE):
         if not item_id.endswith("judge_03"):
             (lose_judgment if "/judge_" in item_id else lose_run_result)(wide_project.experiment, item_id)
     result = wide_project.audit("--repair")
     assert result.ret == 0
-    assert _words(result) == {"passed": 12, "repaired": 36}
+    assert _words(result) == {"passed": 12, "repaired": 37}
     assert "by cause" not in result.stdout.str()
     assert len(result.outlines) < 25
 
@@ -798,7 +805,7 @@ def test_a_file_in_the_place_of_what_repairs_keep_fails_what_was_to_be_repaired(
     before = snapshot(damaged.experiment)
     result = damaged.audit("--repair")
     assert result.ret == 1
-    assert sorted(with_outcome(result, "failed")) == sorted(node_ids(FREE))
+    assert sorted(with_outcome(result, "failed")) == sorted(node_ids(FREE_ITEMS))
     assert "run_result.json failed: .scylla: " in result.stdout.str()
     assert snapshot(damaged.experiment) == before
 

@@ -18,8 +18,10 @@ from benchmarks.synthetic import SECRET
 
 from ..unit.repairing import journal, staged, tree
 from .support import (
+    CHECKPOINT,
     FREE,
     FREE_FILES,
+    FREE_ITEMS,
     NO_OTHERS,
     SLOTS,
     WARNED,
@@ -37,8 +39,10 @@ from .support import (
     lose_run,
     lose_run_result,
     lose_slot,
+    never_begin,
     node_id,
     printed,
+    record_run,
     report_of_repair,
     snapshot,
     without_durations,
@@ -89,7 +93,10 @@ def test_the_report_of_a_repair(damaged: Project) -> None:
 def test_every_item_that_was_acted_on_is_told_with_what_was_done(damaged: Project) -> None:
     damaged.audit("--repair", REPORT)
     items = items_of_repair(damaged)
-    assert list(items) == sorted([*FREE, WARNED])
+    assert list(items) == sorted([*FREE_ITEMS, WARNED])
+    checkpoint = items.pop(CHECKPOINT)  # it is right once the runs are
+    assert (checkpoint["kind"], checkpoint["status_before"], checkpoint["status"]) == (CHECKPOINT, "stale", "sound")
+    assert (checkpoint["outcome"], checkpoint["findings"], checkpoint["actions"]) == ("repaired", [], [])
     for item_id, item in items.items():
         slot = "/judge_" in item_id
         assert item["kind"] == ("judge_slot" if slot else "run")
@@ -119,7 +126,7 @@ def test_every_item_that_was_acted_on_is_told_with_what_was_done(damaged: Projec
     [
         (("-k", "T0"), 8, 2),
         (("--scylla-select=T1/02/run_01/judge_02",), 1, 1),
-        (("--deselect", "exp/T1"), 8, 2),
+        (("--deselect", "exp/T1", "--deselect", node_id(CHECKPOINT)), 8, 2),
         (("-k", "T0", "-n", "2"), 8, 2),
         (("-k", "no_such_thing"), 0, 0),
     ],
@@ -137,7 +144,7 @@ def test_before_is_the_whole_matrix_whatever_is_selected(
     items = items_of_repair(damaged)
     told = {item_id: item["outcome"] for item_id, item in items.items()}
     untouched = {item_id for item_id, item in items.items() if not item["actions"]}
-    assert {*told} == {*FREE, WARNED}
+    assert {*told} == {*FREE_ITEMS, WARNED}
     assert all(told[item_id] == ("passed" if item_id == WARNED else "not-run") for item_id in untouched)
     assert all(told[item_id] == "repaired" for item_id in {*told} - untouched)
     assert all(items[item_id]["findings"] for item_id in untouched)
@@ -148,7 +155,7 @@ def test_before_is_the_whole_matrix_whatever_is_selected(
 
 def test_stopping_at_a_failure_tells_what_was_not_come_to(damaged: Project) -> None:
     lose_slot(damaged.experiment, "T1/01/run_01/judge_01")
-    assert damaged.audit("--repair", "-x", REPORT).ret == 1
+    assert damaged.audit("--repair", "--repair-level=regenerate", "-x", REPORT).ret == 1
     outcomes = {item_id: item["outcome"] for item_id, item in items_of_repair(damaged).items()}
     assert outcomes == {
         WARNED: "repaired",
@@ -158,6 +165,7 @@ def test_stopping_at_a_failure_tells_what_was_not_come_to(damaged: Project) -> N
         "T1/01/run_02": "not-run",
         "T1/01/run_02/judge_01": "not-run",
         "T1/02/run_01/judge_02": "not-run",
+        CHECKPOINT: "not-run",
     }
     assert report_of_repair(damaged)["exit_bits"] == REPAIRED + STOPPED_EARLY + DAMAGE_LEFT
     found = experiment_of_repair(damaged)
@@ -185,7 +193,7 @@ def test_after_is_what_an_audit_then_finds(damaged: Project) -> None:
 def test_what_is_refused_is_told_with_the_reason_and_the_level_that_it_takes(project: Project) -> None:
     beyond_rebuilding(project.experiment, "T1/02/run_02")
     lose_slot(project.experiment, "T1/01/run_01/judge_01")
-    lose_run(project.experiment, "T0/00/run_01")
+    never_begin(project.experiment, "T0/00/run_01")
     assert project.audit("--repair", "--repair-level=regenerate", REPORT).ret == 1
     actions = acted_on(project)
     done, refused = actions["T1/02/run_02"]
@@ -224,9 +232,10 @@ def test_a_plan_is_reported_as_planned_and_repairs_nothing(damaged: Project) -> 
     assert report_of_repair(damaged)["exit_bits"] == DAMAGE_LEFT
     items = items_of_repair(damaged)
     assert {item_id: item["outcome"] for item_id, item in items.items()} == {
-        **dict.fromkeys(FREE, "failed"),
+        **dict.fromkeys(FREE_ITEMS, "failed"),
         WARNED: "passed",
     }
+    assert items.pop(CHECKPOINT)["actions"] == []  # it will be right once the runs are
     for item_id, item in items.items():
         assert item["status"] == item["status_before"]
         assert [action["outcome"] for action in item["actions"]] == ["planned"] * len(FREE_FILES.get(item_id, [""]))
@@ -251,7 +260,7 @@ def test_nothing_to_do_is_no_bit(project: Project) -> None:
 
 
 def test_nothing_that_could_be_done_leaves_damage(project: Project) -> None:
-    lose_run(project.experiment, "T0/00/run_01")
+    never_begin(project.experiment, "T0/00/run_01")
     assert project.audit("--repair", REPORT).ret == 1
     assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT
 
@@ -274,10 +283,10 @@ def test_a_full_disk_is_an_operational_error(damaged: Project, monkeypatch: pyte
     assert staged(damaged.experiment) == []
     found = experiment_of_repair(damaged)
     assert found["before"] == found["after"]
-    assert (found["repairs"]["regenerated"], found["repairs"]["failed"]) == (0, 7)
+    assert (found["repairs"]["regenerated"], found["repairs"]["failed"]) == (0, 7 + 1)
     items = items_of_repair(damaged)
     assert {item_id: item["outcome"] for item_id, item in items.items()} == {
-        **dict.fromkeys(FREE, "failed"),
+        **dict.fromkeys(FREE_ITEMS, "failed"),
         WARNED: "passed",
     }
     for item in items.values():
@@ -337,13 +346,14 @@ def test_an_interruption_leaves_a_report_of_what_was_repaired(damaged: Project) 
     outcomes = {item_id: item["outcome"] for item_id, item in items_of_repair(damaged).items()}
     assert outcomes == {
         **dict.fromkeys((WARNED, "T0/00/run_02", "T1/01/run_01"), "repaired"),
-        **dict.fromkeys(("T1/01/run_02", "T1/01/run_02/judge_01", "T1/02/run_01/judge_02"), "not-run"),
+        **dict.fromkeys(("T1/01/run_02", "T1/01/run_02/judge_01", "T1/02/run_01/judge_02", CHECKPOINT), "not-run"),
     }
 
 
 def test_an_item_of_which_only_others_of_its_run_came_to_run_is_told_as_it_stands(project: Project) -> None:
     lose_judgment(project.experiment, "T0/00/run_01/judge_01")
     lose_run_result(project.experiment, "T0/00/run_01")
+    record_run(project.experiment, "T0/00/run_01", "agent_complete")
     project.write(
         "conftest.py",
         "def pytest_runtest_setup(item):\n"
@@ -375,7 +385,7 @@ def test_an_item_on_which_a_worker_dies_is_crashed_and_the_rest_is_repaired(dama
     assert "INTERNALERROR" not in printed(result)
     items = items_of_repair(damaged)
     assert items["T1/01/run_01/judge_02"]["outcome"] == "crashed"
-    assert {items[item_id]["outcome"] for item_id in (*FREE, WARNED)} == {"repaired"}
+    assert {items[item_id]["outcome"] for item_id in (*FREE_ITEMS, WARNED)} == {"repaired"}
     assert experiment_of_repair(damaged)["before"]["runs"]["results"] == 3
     (damaged.path / "conftest.py").unlink()
     assert damaged.audit().ret == 0
@@ -405,8 +415,9 @@ def test_a_worker_that_dies_of_a_repair_costs_that_item_alone(damaged: Project) 
     assert "INTERNALERROR" not in printed(result)
     outcomes = {item_id: item["outcome"] for item_id, item in items_of_repair(damaged).items()}
     assert outcomes.pop("T1/02/run_01/judge_02") == "crashed"
-    assert outcomes == dict.fromkeys((*(item_id for item_id in FREE if item_id in outcomes), WARNED), "repaired")
-    assert len(outcomes) == 5
+    expected = (*(item_id for item_id in FREE_ITEMS if item_id in outcomes), WARNED)
+    assert outcomes == dict.fromkeys(expected, "repaired")
+    assert len(outcomes) == 6
     assert not (damaged.experiment / "T1/02/run_01/judge/judge_02/judgment.json").exists()
     (damaged.path / "conftest.py").unlink()
     assert damaged.audit("--repair").ret == 0
@@ -441,6 +452,7 @@ def compared(empty_project: Project, pristine_experiment: Path) -> Callable[...,
             else:
                 result = empty_project.audit(*args, REPORT)
             assert result.ret == exit_code
+            edit_json(empty_project.experiment / "checkpoint.json", last_updated_at=None)
             report = without_durations(report_of_repair(empty_project))
             told.append({"report": report, "tree": tree(empty_project.experiment)})
         return told
@@ -642,7 +654,7 @@ def test_a_repaired_item_is_no_failure_in_junit_xml(damaged: Project) -> None:
     damaged.audit("--repair", "--junitxml=junit.xml")
     (suite,) = ET.parse(damaged.path / "junit.xml").getroot().iter("testsuite")
     counts = [suite.attrib[name] for name in ("tests", "failures", "errors", "skipped")]
-    assert counts == ["24", "0", "0", "0"]
+    assert counts == ["25", "0", "0", "0"]
 
 
 # What nobody reads

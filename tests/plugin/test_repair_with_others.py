@@ -14,8 +14,10 @@ import pytest
 from ..unit.repairing import journal, quarantined, staged, tree
 from .support import (
     ALONE,
+    CHECKPOINT,
     FREE,
     FREE_FILES,
+    FREE_ITEMS,
     NASTY,
     SLOTS,
     WARNED,
@@ -28,9 +30,9 @@ from .support import (
     items_of_repair,
     logged,
     lose_judgment,
-    lose_run,
     lose_run_result,
     lose_slot,
+    never_begin,
     node_id,
     node_ids,
     outcomes,
@@ -44,6 +46,7 @@ from .support import (
 )
 
 REPORT = "--scylla-report=report.json"
+BUT_THE_CHECKPOINT = f"--deselect={node_id(CHECKPOINT)}"
 STDERR = "agent/stderr.log"
 FULL_PROTOCOL = "def pytest_runtest_setup(item):\n    pass\n"
 
@@ -86,7 +89,7 @@ def scylla_regenerate(scylla_regenerate):
 def test_a_conftest_decides_how_files_are_rebuilt(damaged: Project) -> None:
     _module(damaged, DECLINES)
     before = snapshot(damaged.experiment)
-    result = damaged.audit("--repair", REPORT)
+    result = damaged.audit("--repair", REPORT, BUT_THE_CHECKPOINT)
     assert result.ret == 1
     assert sorted(with_outcome(result, "failed")) == sorted(node_ids(FREE))
     assert "run_result.json not rebuilt: not on a Friday" in result.stdout.str()
@@ -216,7 +219,7 @@ def test_a_fixture_that_fails_is_shown_as_its_authors_error_and_nothing_is_writt
 ) -> None:
     _module(damaged, "@pytest.fixture\ndef scylla_regenerate():\n    raise RuntimeError('in my fixture')\n")
     before = snapshot(damaged.experiment)
-    result = damaged.audit("--repair", REPORT, "-n", workers)
+    result = damaged.audit("--repair", REPORT, "-n", workers, BUT_THE_CHECKPOINT)
     assert result.ret == 1
     text = result.stdout.str()
     assert "INTERNALERROR" not in printed(result)
@@ -248,7 +251,7 @@ def test_a_function_that_fails_is_shown_with_its_traceback_and_nothing_of_the_ru
 ) -> None:
     _module(damaged, FAILS.format(name="/judgment.json", error=error))
     before = tree(damaged.experiment)
-    result = damaged.audit("--repair")
+    result = damaged.audit("--repair", BUT_THE_CHECKPOINT)
     assert result.ret == 1
     text = result.stdout.str()
     assert "in my function" in text
@@ -320,7 +323,7 @@ def test_a_reason_is_shown_and_printed_harmlessly(damaged: Project, reason: str,
         "@pytest.fixture\ndef scylla_regenerate():\n    def regenerate(request):\n"
         f"        raise CannotRegenerate({reason!r})\n\n    return regenerate\n",
     )
-    result = damaged.audit("--repair", REPORT, "-rA", "-v", "-n", workers)
+    result = damaged.audit("--repair", REPORT, "-rA", "-v", "-n", workers, BUT_THE_CHECKPOINT)
     assert result.ret == 1
     text = printed(result)
     assert "INTERNALERROR" not in text
@@ -423,7 +426,7 @@ def test_an_item_that_is_to_fail_or_be_skipped_by_a_marker_does_not_stop_the_oth
     )
     result = damaged.audit("--repair")
     assert result.ret == 0
-    assert result.parseoutcomes() == {"passed": 12, "repaired": 6, "skipped": 6}
+    assert result.parseoutcomes() == {"passed": 12, "repaired": 7, "skipped": 6}
 
 
 def test_setup_show_names_the_fixture_of_an_item_that_is_repaired(damaged: Project) -> None:
@@ -457,7 +460,7 @@ def test_a_repair_works_without_a_terminal(damaged: Project) -> None:
 def test_a_repair_causes_no_warning(damaged: Project, workers: str) -> None:
     result = damaged.audit_apart("--repair", "-W", "error", "-rA", "-n", workers)
     assert result.ret == 0
-    assert result.parseoutcomes() == {"passed": 18, "repaired": 6}
+    assert result.parseoutcomes() == {"passed": 18, "repaired": 7}
 
 
 def test_stepwise_goes_on_over_what_is_repaired(damaged: Project) -> None:
@@ -474,7 +477,7 @@ def test_pytest_html_lists_what_was_repaired(damaged: Project) -> None:
     assert result.ret == 0
     page = (damaged.path / "report.html").read_text("utf-8")
     assert all(nodeid in page for nodeid in node_ids())
-    assert result.parseoutcomes()["repaired"] == 6
+    assert result.parseoutcomes()["repaired"] == 7
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -524,13 +527,13 @@ def test_other_tests_keep_their_own_outcomes(damaged: Project, workers: str, let
     assert result.ret == 1
     assert result.parseoutcomes() == {
         "passed": 18 + 1,
-        "repaired": 6,
+        "repaired": 7,
         "failed": 1,
         "skipped": 1,
         "xfailed": 1,
     }
     assert report_of_repair(damaged)["exit_bits"] == 1
-    assert {*items_of_repair(damaged)} == {*FREE, WARNED}
+    assert {*items_of_repair(damaged)} == {*FREE_ITEMS, WARNED}
 
 
 def test_a_failure_of_another_test_stops_a_repair_that_is_to_stop_at_failures(damaged: Project) -> None:
@@ -555,7 +558,7 @@ def test_of_two_experiments_each_is_repaired_by_itself(
 ) -> None:
     other = project.copy(pristine_experiment, "other")
     damaged_for_free(other)
-    lose_run(other, "T1/02/run_02")
+    never_begin(other, "T1/02/run_02")
     before = snapshot(project.experiment)
     result = project.audit("--repair", "--scylla-exp=other", "-n", workers, REPORT)
     assert result.ret == 1

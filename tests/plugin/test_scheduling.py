@@ -20,6 +20,7 @@ from pytest_scylla.scheduling import Distribution, RunScheduling
 from .support import (
     FREE,
     Project,
+    counted_ids,
     damaged_for_free,
     damaged_in_several_ways,
     experiment_of_repair,
@@ -47,8 +48,15 @@ def runs(names: str, items: int = 4) -> list[str]:
     return [nodeid for name in names for nodeid in run(name, items)]
 
 
+CHECKPOINT = "exp/checkpoint::checkpoint"
+
+
 def others(count: int) -> list[str]:
     return [f"test_a.py::test_{number}" for number in range(count)]
+
+
+def is_checkpoint(nodeid: str) -> bool:
+    return nodeid.endswith("::checkpoint")
 
 
 @dataclass(eq=False)
@@ -128,6 +136,8 @@ class Session:
         assert worker.able_to_start
         nodeid = worker.queue.pop(0)
         worker.started.append(nodeid)
+        if is_checkpoint(nodeid):
+            assert {*self.completed, *self.crashed} >= {other for other in self.collection if not is_checkpoint(other)}
         self.completed.append(nodeid)
         self.scheduler.mark_test_complete(worker, worker.collection.index(nodeid), 0.0)
         self.end_those_that_may()
@@ -139,9 +149,9 @@ class Session:
                 assert self.scheduler.remove_node(worker) is None
 
     def crash(self, worker: Worker, *, replace: bool = True) -> None:
-        """Let a worker die in the middle of its first item; another takes its place."""
+        """Let a worker die in the middle of its first item, if it could start that; another takes its place."""
+        started = worker.queue[:1] if worker.able_to_start or not is_checkpoint("".join(worker.queue)) else []
         worker.unreachable = worker.shutting_down = True
-        started = worker.queue[:1]
         worker.started += started
         self.workers.remove(worker)
         crashed = self.scheduler.remove_node(worker)
@@ -313,6 +323,115 @@ def test_other_tests_around_a_run_do_not_become_a_part_of_it() -> None:
     assert second.started[:4] == run("a")
 
 
+# Checkpoints
+
+
+def test_a_checkpoint_is_the_last_to_be_started_wherever_it_was_collected() -> None:
+    session = Session.begun([CHECKPOINT, *runs("ab"), *others(4)], workers=2)
+    session.take_turns()
+    session.finish()
+    assert session.completed[-1] == CHECKPOINT
+
+
+def test_a_worker_waits_with_a_checkpoint_until_all_others_have_done_with_the_runs() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    assert first.queue == [CHECKPOINT]
+    for _ in range(4):
+        assert not first.able_to_start
+        assert not session.scheduler.tests_finished
+        session.run_one(second)
+    assert first.able_to_start
+    session.finish()
+    assert first.started == [*run("a"), CHECKPOINT]
+
+
+def test_a_worker_that_waits_with_a_checkpoint_is_not_sent_another() -> None:
+    second_checkpoint = "exp/b/checkpoint::checkpoint"
+    session = Session.begun([*run("a"), CHECKPOINT, *run("b"), second_checkpoint], workers=3)
+    assert [worker.queue for worker in session.workers] == [run("a")[:2], run("b")[:2], [CHECKPOINT]]
+    first = session.workers[0]
+    for _ in range(3):
+        session.run_one(first)
+    assert first.queue == [run("a")[3], second_checkpoint]
+    assert session.workers[2].queue == [CHECKPOINT]
+    session.finish()
+
+
+def test_one_worker_runs_checkpoints_after_the_runs() -> None:
+    session = Session.begun([*run("a"), CHECKPOINT, *run("b"), "exp/b/checkpoint::checkpoint"], workers=1)
+    session.finish()
+    assert session.completed == [*runs("ab"), CHECKPOINT, "exp/b/checkpoint::checkpoint"]
+
+
+def test_only_a_checkpoint_is_run_at_once() -> None:
+    session = Session.begun([CHECKPOINT], workers=2)
+    assert [worker.able_to_start for worker in session.workers] == [True, False]
+    session.finish()
+
+
+def test_a_checkpoint_waits_for_what_a_dead_worker_has_left() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    session.crash(second, replace=False)
+    assert not first.able_to_start
+    session.collected(session.add_worker())
+    assert not first.able_to_start
+    session.finish()
+    assert session.everybody[2].started == run("b")[1:]
+    assert session.completed[-1] == CHECKPOINT
+
+
+def test_a_checkpoint_is_run_when_the_last_of_all_others_has_crashed() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    for _ in range(3):
+        session.run_one(second)
+    session.crash(second, replace=False)
+    assert session.scheduler.tests_finished  # so xdist tells the other to end
+    first.shutdown()
+    session.finish()
+
+
+def test_a_checkpoint_that_a_worker_only_waited_with_is_run_by_another() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    session.crash(first, replace=False)
+    assert session.crashed == []
+    session.finish()
+    assert second.started == [*run("b"), CHECKPOINT]
+
+
+def test_a_checkpoint_left_by_a_dead_worker_comes_after_the_rest_of_its_run() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    session.crash(second, replace=False)
+    for _ in range(6):
+        session.run_one(first)
+    assert first.queue == [run("b")[3], CHECKPOINT]
+    session.crash(first)
+    session.finish()
+
+
+def test_a_checkpoint_is_run_when_a_replacement_disagrees_about_what_a_dead_worker_left() -> None:
+    session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    session.crash(second, replace=False)
+    session.collected(session.add_worker(runs("ba")))
+    assert [report.nodeid for report in session.reports] == ["gw2"]
+    assert first.able_to_start
+
+
 # Workers that die
 
 
@@ -417,14 +536,18 @@ def test_an_unknown_worker_is_an_error_that_xdist_expects() -> None:
         session.scheduler.remove_node(Worker("gw9", []))
 
 
-def test_an_item_is_run_again_if_somebody_asks_for_it() -> None:
-    session = Session.begun(runs("abc"), workers=2)
+@pytest.mark.parametrize(("collection", "again"), [(others(4), True), (runs("abc"), False)])
+def test_an_item_is_run_again_if_somebody_asks_for_it_unless_an_experiment_s(
+    collection: list[str], again: bool
+) -> None:
+    session = Session.begun(collection, workers=2)
     first, second = session.workers
+    crashed = first.queue[0]
     session.crash(first, replace=False)
-    session.scheduler.mark_test_pending(run("a")[0])
+    session.scheduler.mark_test_pending(crashed)
     while second.able_to_start:
         session.run_one(second)
-    assert sorted(second.started) == sorted(runs("abc"))
+    assert (crashed in second.started) is again
 
 
 def test_nothing_more_is_sent_once_the_session_is_to_stop() -> None:
@@ -440,7 +563,9 @@ def test_nothing_more_is_sent_once_the_session_is_to_stop() -> None:
 
 COLLECTIONS = st.lists(
     st.one_of(
-        st.integers(1, 4).map(lambda items: ("run", items)), st.integers(1, 9).map(lambda count: ("tests", count))
+        st.integers(1, 4).map(lambda items: ("run", items)),
+        st.integers(1, 9).map(lambda count: ("tests", count)),
+        st.just(("checkpoint", 1)),
     ),
     max_size=8,
 )
@@ -453,9 +578,12 @@ def test_whatever_dies_when_no_item_is_lost_or_run_twice(
 ) -> None:
     collection: list[str] = []
     for number, (kind, count) in enumerate(parts):
-        collection += (
-            run(str(number), count) if kind == "run" else [f"test_{number}.py::test_{i}" for i in range(count)]
-        )
+        if kind == "checkpoint":
+            collection.append(f"exp/{number}/checkpoint::checkpoint")
+        else:
+            collection += (
+                run(str(number), count) if kind == "run" else [f"test_{number}.py::test_{i}" for i in range(count)]
+            )
     session = Session.begun(collection, workers)
     crashes = data.draw(st.integers(0, 6))
     booting = 0
@@ -471,7 +599,7 @@ def test_whatever_dies_when_no_item_is_lost_or_run_twice(
         elif crashes and data.draw(st.booleans()):
             crashes -= 1
             booting += 1
-            session.crash(able[choice], replace=False)
+            session.crash(data.draw(st.sampled_from(session.workers)), replace=False)
         else:
             session.run_one(able[choice])
     session.finish()
@@ -647,6 +775,7 @@ def test_every_run_is_run_by_one_worker(wide_project: Project, workers: int, rep
     result = wide_project.audit_apart("-n", str(workers), *(["--repair"] if repairs else []))
     assert result.ret == (0 if repairs else 1), printed(result)
     by_run = _workers_by_run(wide_project)
+    assert by_run.pop("exp/checkpoint")
     assert len(by_run) == 12
     assert {len(who) for who in by_run.values()} == {1}
     assert len(set.union(*by_run.values())) == workers
@@ -741,7 +870,7 @@ def test_a_session_that_is_to_stop_at_failures_stops(project: Project, option: s
     assert "INTERNALERROR" not in printed(result)
     limit = 1 if option == "-x" else 2  # each worker stops by itself as well
     assert len(_workers_by_item(project)) <= 2 * limit
-    assert project.only_experiment()["not_audited"] >= len(item_ids()) - 2 * limit
+    assert project.only_experiment()["not_audited"] >= len(counted_ids()) - 2 * limit
 
 
 def test_a_crash_in_a_session_that_is_to_stop_at_failures_is_reported(damaged: Project) -> None:

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.synthetic import run_ids, small
 
 from .support import (
+    CHECKPOINT,
     SLOTS,
     Project,
     assert_usage_error,
@@ -43,16 +44,18 @@ def _slot(item_id: str) -> bool:
 
 
 def _run(item_id: str) -> bool:
-    return not _slot(item_id)
+    return "/" in item_id and not _slot(item_id)
 
 
-def test_a_healthy_experiment_passes_with_one_item_for_each_run_and_judge_slot(project: Project) -> None:
+def test_a_healthy_experiment_passes_with_an_item_for_each_run_and_judge_slot_and_one_for_the_checkpoint(
+    project: Project,
+) -> None:
     result = project.audit()
     assert result.ret == 0
     assert outcomes(result) == dict.fromkeys(node_ids(), "passed")
 
 
-def test_slots_run_before_their_run_and_runs_in_order(project: Project) -> None:
+def test_slots_run_before_their_run_and_runs_in_order_and_the_checkpoint_last(project: Project) -> None:
     assert list(outcomes(project.audit())) == node_ids()
 
 
@@ -136,7 +139,7 @@ def test_collect_only_prints_a_tree_of_experiment_tier_subtest_run_and_items(pro
     assert [indent for _, indent in depths] == sorted({indent for _, indent in depths})
     assert sum(line.endswith(" judge_02>") for line in lines) == 6
     assert sum(line.endswith(" run>") for line in lines) == 6
-    result.stdout.fnmatch_lines(["*24 tests collected*"])
+    result.stdout.fnmatch_lines([f"*{len(item_ids())} tests collected*"])
 
 
 def test_collect_only_with_a_selection_prints_only_what_is_selected(project: Project) -> None:
@@ -159,11 +162,11 @@ def test_last_failed_reruns_exactly_the_failing_items(
     lose_run(root, "T1/01/run_02")
     absent = [f"T1/01/run_02/{slot}" for slot in SLOTS]
     failing = ["test_ordinary.py::test_unsound"]
-    failing += node_ids(["T0/00/run_01/judge_02", *absent, "T1/01/run_02"])
+    failing += node_ids(["T0/00/run_01/judge_02", *absent, "T1/01/run_02", CHECKPOINT])
     args = (f"--scylla-exp={location}", "test_ordinary.py")
     first = empty_project.run(*args)
     assert sorted(with_outcome(first, "failed")) == sorted(failing)
-    assert len(outcomes(first)) == 26
+    assert len(outcomes(first)) == len(item_ids()) + 2
     for _ in range(2):
         again = empty_project.run(*args, "--lf")
         assert again.ret == 1
@@ -181,14 +184,14 @@ def test_last_failed_keeps_absent_runs_of_the_later_layout(empty_project: Projec
     root = empty_project.copy(staged_experiment, "exp")
     lose_run(root / "completed", "T0/00/run_02")
     lose_run(root / "completed", "T1/02/run_01")
-    failing = [i for i in item_ids() if i.startswith(("T0/00/run_02", "T1/02/run_01"))]
+    failing = [i for i in item_ids() if i.startswith(("T0/00/run_02", "T1/02/run_01", CHECKPOINT))]
     assert with_outcome(empty_project.audit(), "failed") == node_ids(failing)
     assert list(outcomes(empty_project.audit("--lf"))) == node_ids(failing)
 
 
 def test_last_failed_keeps_a_run_whose_subtest_and_tier_are_gone(project: Project) -> None:
     lose_run(project.experiment, "T1")
-    failing = [item_id for item_id in item_ids() if item_id.startswith("T1/")]
+    failing = [item_id for item_id in item_ids() if item_id.startswith(("T1/", CHECKPOINT))]
     assert with_outcome(project.audit(), "failed") == node_ids(failing)
     assert list(outcomes(project.audit("--lf"))) == node_ids(failing)
 
@@ -211,11 +214,12 @@ def test_last_failed_works_with_workers(project: Project) -> None:
     result.assert_outcomes(failed=len(failing))
 
 
-def test_failed_first_runs_everything_with_the_failing_items_in_front(project: Project) -> None:
-    failing = node_ids(damaged_in_several_ways(project.experiment))
+def test_failed_first_runs_everything_with_the_failing_items_in_front_but_the_checkpoint(project: Project) -> None:
+    *failing, checkpoint = node_ids(damaged_in_several_ways(project.experiment))
     project.audit()
     order = list(outcomes(project.audit("--ff")))
     assert order[: len(failing)] == failing
+    assert order[-1] == checkpoint
     assert sorted(order) == sorted(node_ids())
 
 
@@ -328,4 +332,4 @@ def test_it_causes_no_warning(project: Project, damaged: bool) -> None:
         damaged_in_several_ways(project.experiment)
     result = project.audit_apart("-W", "error", "-rA")
     assert result.ret == damaged
-    result.assert_outcomes(passed=18 if damaged else 24, failed=6 if damaged else 0, warnings=0)
+    result.assert_outcomes(passed=18 if damaged else len(item_ids()), failed=7 if damaged else 0, warnings=0)

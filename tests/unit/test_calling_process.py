@@ -26,7 +26,8 @@ from typing import Any
 import pytest
 
 from pytest_scylla.calling.guard import TICK
-from pytest_scylla.calling.process import MAX_OUTPUT, Finished, run_command
+from pytest_scylla.calling.process import MAX_OUTPUT, Finished, kept_from, run_command
+from pytest_scylla.experiment.records import open_experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = (sys.executable, "-I", "-S", "-c")
@@ -808,3 +809,200 @@ def test_a_guard_that_does_not_come_up_is_a_reason(monkeypatch: pytest.MonkeyPat
     done = run("true")
     assert (done.ended, done.exit_code) == ("not-started", None)
     assert done.reason == "true: the process that was to guard it ended with 1"
+
+
+# ----------------------------------------------------------------------------------------- in a directory that is given
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Path:
+    """A directory for a command to work in, with something in it."""
+    place = tmp_path / "given"
+    (place / "src").mkdir(parents=True)
+    (place / "src" / "words.txt").write_text("the quick fox")
+    place.chmod(0o755)
+    return place
+
+
+def test_it_may_work_in_a_directory_that_is_given_and_stays_as_it_leaves_it(given: Path, temporary: Path) -> None:
+    done = run_shell(f"pwd; ls {temporary}; echo more >> src/words.txt; mkdir made; rm src/none", inside=given)
+    assert done.stdout.decode().split() == [os.path.realpath(given)]
+    assert sorted(os.listdir(given)) == ["made", "src"]
+    assert (given / "src" / "words.txt").read_text() == "the quick foxmore\n"
+    assert stat.S_IMODE(given.stat().st_mode) == 0o755
+
+
+def test_there_its_files_may_be_of_any_size_but_not_what_it_prints(given: Path) -> None:
+    done = run_shell("head -c 5000 /dev/zero > large; echo done", inside=given, max_output=10)
+    assert (done.ended, done.exit_code, done.stdout) == ("exited", 0, b"done\n")
+    assert (given / "large").stat().st_size == 5000
+    done = run_shell("head -c 5000 /dev/zero; exec sleep 600", inside=given, max_output=10)
+    assert (done.ended, done.stdout) == ("too-much-output", bytes(10))
+
+
+def test_what_it_leaves_running_there_is_killed_and_its_files_stay(lifeline: Lifeline, given: Path) -> None:
+    code = f"{HOLD}open('mine', 'w').close()\nif not os.fork(): here(os.getpid()); signal.pause()"
+    assert run_python(code, lifeline.path, inside=given).exit_code == 0
+    assert not lifeline.is_held()
+    assert sorted(os.listdir(given)) == ["mine", "src"]
+
+
+def test_where_the_guard_is_killed_the_directory_stays_too(lifeline: Lifeline, given: Path) -> None:
+    def kill() -> None:
+        os.kill(lifeline.wait_for(2)[0], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    run_python(f"{GUARD_AND_COMMAND}signal.pause()", lifeline.path, inside=given)
+    thread.join()
+    assert os.listdir(given) == ["src"]
+
+
+def test_without_that_directory_it_was_not_started(given: Path) -> None:
+    done = run_shell("echo never", inside=given / "absent")
+    assert (done.ended, done.stdout) == ("not-started", b"")
+    assert done.reason == f"{given / 'absent'}: No such file or directory"
+
+
+# ---------------------------------------------------------------------------------------------- what it printed is kept
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """A directory for what a command prints."""
+    place = tmp_path / "outputs"
+    place.mkdir()
+    return place
+
+
+def kept(outputs: Path, **rest: Any) -> Finished | None:
+    with open_experiment(outputs) as folder:
+        return kept_from(folder, **rest)
+
+
+def test_what_it_prints_is_kept_where_that_is_wanted_and_tells_how_it_ended(outputs: Path) -> None:
+    done = run_shell("printf out; printf err >&2; sleep 0.3; exit 3", outputs=outputs)
+    assert (outputs / "stdout").read_bytes() == done.stdout == b"out"
+    assert (outputs / "stderr").read_bytes() == done.stderr == b"err"
+    told = kept(outputs)
+    assert told is not None
+    assert (told.ended, told.exit_code, told.stdout, told.stderr) == ("exited", 3, b"out", b"err")
+    assert 0.2 < told.seconds <= done.seconds + 0.1
+
+
+def test_it_is_there_while_the_command_still_runs(outputs: Path) -> None:
+    done = run_shell(f"echo out; cat {outputs}/stdout >&2", outputs=outputs)
+    assert done.stderr == b"out\n"
+
+
+def test_how_one_ended_that_was_killed_is_told_as_well(outputs: Path) -> None:
+    run_shell("kill -TERM $$", outputs=outputs)
+    told = kept(outputs)
+    assert told is not None
+    assert (told.ended, told.exit_code) == ("exited", -signal.SIGTERM)
+
+
+def test_that_one_took_too_long_is_told_with_what_it_had_printed(outputs: Path) -> None:
+    run_shell("printf half; exec sleep 600", outputs=outputs, timeout=0.3)
+    told = kept(outputs)
+    assert told is not None
+    assert (told.ended, told.exit_code, told.stdout) == ("timed-out", None, b"half")
+
+
+def test_that_one_printed_too_much_is_told(outputs: Path) -> None:
+    done = run_shell("head -c 5000 /dev/zero; exec sleep 600", outputs=outputs, max_output=10)
+    told = kept(outputs, max_output=10)
+    assert told is not None
+    assert told.ended == done.ended == "too-much-output"
+
+
+def test_of_one_that_was_not_started_nothing_is_told(outputs: Path) -> None:
+    assert run("/nowhere/at/all", outputs=outputs).ended == "not-started"
+    assert kept(outputs) is None
+
+
+def test_nothing_that_is_kept_is_overwritten(outputs: Path) -> None:
+    run_shell("echo first", outputs=outputs)
+    done = run_shell("echo second", outputs=outputs)
+    assert (done.ended, done.reason) == ("not-started", "/bin/sh: File exists")
+    assert (outputs / "stdout").read_bytes() == b"first\n"
+
+
+INTO = (
+    "from pathlib import Path\n"
+    "run_command([sys.executable, '-I', '-S', '-c', 'import os, signal, sys\\n' + sys.argv[2], sys.argv[3]],\n"
+    "            b'', environment={}, timeout=1000, outputs=Path(sys.argv[4]))\n"
+)
+
+
+def call_into(outputs: Path, temporary: Path, lifeline: Lifeline) -> Caller:
+    command = HOLD + "print('out', flush=True)\nsignal.pause()"
+    return Caller(temporary, INTO, command, lifeline.path, os.fspath(outputs))
+
+
+def test_of_one_that_died_with_this_process_nothing_is_told(
+    lifeline: Lifeline, temporary: Path, outputs: Path, callers: list[Caller]
+) -> None:
+    callers.append(call_into(outputs, temporary, lifeline))
+    lifeline.wait_for(1)
+    callers[0].kill()
+    assert_nothing_left(lifeline, temporary)
+    assert kept(outputs) is None
+
+
+def test_of_one_that_ended_before_this_process_died_all_is_told(
+    lifeline: Lifeline, temporary: Path, outputs: Path, callers: list[Caller]
+) -> None:
+    callers.append(call_into(outputs, temporary, lifeline))
+    (command,) = lifeline.wait_for(1)
+    eventually(lambda: (outputs / "stdout").read_bytes() == b"out\n")
+    callers[0].process.send_signal(signal.SIGSTOP)
+    os.kill(command, signal.SIGTERM)
+    eventually(lambda: kept(outputs) is not None)
+    callers[0].kill()
+    assert_nothing_left(lifeline, temporary)
+    told = kept(outputs)
+    assert told is not None
+    assert (told.ended, told.exit_code, told.stdout) == ("exited", -signal.SIGTERM, b"out\n")
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"",
+        b"exited",
+        b"exited x\0",
+        b"exited 1e3\0",
+        b"exited 256\0",
+        b"exited -9999999999\0",
+        b"exited \xff\0",
+        b"not-started\0",
+        b"\xff\xfe\0\0",
+    ],
+)
+def test_what_is_there_and_does_not_tell_an_end_tells_none(notes: bytes, outputs: Path) -> None:
+    for name in ("stdout", "stderr"):
+        (outputs / name).write_text("something")
+    (outputs / "notes").write_bytes(notes)
+    assert kept(outputs) is None
+
+
+@pytest.mark.parametrize("started", [b"never", b"nan", b"-inf", b"inf", b"1e999", b"99999999999", b"0"])
+def test_a_beginning_that_cannot_be_is_not_believed(started: bytes, outputs: Path) -> None:
+    (outputs / "notes").write_bytes(b"started %b\0command 7\0exited 0\0" % started)
+    told = kept(outputs)
+    assert told is not None
+    assert (told.exit_code, told.seconds) == (0, 0)
+
+
+def test_no_link_in_the_place_of_an_output_is_followed(outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("secret")
+    run_shell("echo out", outputs=outputs)
+    (outputs / "stdout").unlink()
+    (outputs / "stdout").symlink_to(tmp_path / "secret")
+    told = kept(outputs)
+    assert told is not None
+    assert told.stdout == b""
+    (outputs / "notes").rename(tmp_path / "notes")
+    (outputs / "notes").symlink_to(tmp_path / "notes")
+    assert kept(outputs) is None

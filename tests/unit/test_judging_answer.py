@@ -458,8 +458,8 @@ def codes(slot: SlotAudit) -> list[str]:
     return [found.code for found in slot.findings]
 
 
-def test_the_files_come_in_the_order_of_writing_with_the_judgment_last(judged: Judged) -> None:
-    names = ["response.txt", "stdout.log", "stderr.log", "MODEL.md", "timing.json", "judgment.json"]
+def test_the_files_come_in_the_order_of_writing_what_no_reply_tells_first_and_the_judgment_last(judged: Judged) -> None:
+    names = ["stderr.log", "MODEL.md", "timing.json", "response.txt", "stdout.log", "judgment.json"]
     assert list(judged.files(GOOD)) == names
 
 

@@ -79,6 +79,14 @@ def test_the_wheel_holds_every_module_of_the_package_and_nothing_else(wheel: Map
     }
 
 
+def test_the_wheel_holds_the_templates_of_the_reports(wheel: Mapping[str, bytes]) -> None:
+    prefix = "pytest_scylla/report/templates/"
+    shipped = {name.removeprefix(prefix): data for name, data in wheel.items() if name.startswith(prefix)}
+    source = PROJECT / "pytest_scylla" / "report" / "templates"
+    assert shipped == {path.name: path.read_bytes() for path in source.iterdir()}
+    assert set(shipped) == {"page.html", "page.css", "page.js", "page.md"}
+
+
 def test_pytest_finds_the_plugin_under_the_name_scylla(wheel: Mapping[str, bytes]) -> None:
     (name,) = [name for name in wheel if name.endswith(".dist-info/entry_points.txt")]
     points = configparser.ConfigParser()
