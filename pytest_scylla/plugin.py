@@ -51,6 +51,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(RunCollection(), "scylla-collection")
         config.pluginmanager.register(session, "scylla-session")
         config.pluginmanager.register(Distribution(session.locate), "scylla-distribution")
+        if settings.gate.is_set or (in_github() and not hasattr(config, "workerinput")):
+            from .gating import Gate
+
+            # Of plugins, the last comes first: it concludes once a repair is at its end, and before reports are written.
+            config.pluginmanager.register(Gate(config, settings, session.experiments, roots), "scylla-gate")
         if settings.repair is not None:
             from . import fixtures
             from .repairing import RepairSession
@@ -61,8 +66,4 @@ def pytest_configure(config: pytest.Config) -> None:
                 from .progress import JudgingProgress
 
                 config.pluginmanager.register(JudgingProgress(config, settings, session.experiments), "scylla-progress")
-        if settings.gate.is_set or (in_github() and not hasattr(config, "workerinput")):
-            from .gating import Gate
-
-            config.pluginmanager.register(Gate(config, settings, session.experiments, roots), "scylla-gate")
         config.pluginmanager.register(ShortProtocol(config), "scylla-protocol")

@@ -186,11 +186,12 @@ class RepairSession:
             found, actions = audit_checkpoint_item(audited, self._settings), told.actions
             if found.sound:
                 continue
-            if repair.admits(CHECKPOINT_ID, found.status):
+            waived = found.outcome == "waived"
+            if not waived and repair.admits(CHECKPOINT_ID, found.status):
                 found, done = repair_checkpoint_item(audited, self._settings)
                 actions = (*actions, *done)
             audited.keep(CHECKPOINT_ID, found.after(audited.before[CHECKPOINT_ID], actions))
-            if not found.sound and session.exitstatus == pytest.ExitCode.OK:
+            if not found.sound and not waived and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_report_teststatus(

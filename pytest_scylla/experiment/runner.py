@@ -51,4 +51,3 @@ def _read(folder: Folder) -> dict[str, Json]:
         return parse_object(folder.read(CHECKPOINT).data)
     except MalformedJSON:
         return {}
-

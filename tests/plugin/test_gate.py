@@ -108,9 +108,8 @@ def test_only_complete_slots_count_as_fallbacks(project: Project) -> None:
     assert project.only_experiment()["after"]["judge_slots"]["conflict"] == 3
     assert gate_lines(result)[0] == "max-fallback=1: 1 of 15 fallback, 6.67%: holds"
     project.write("pytest.ini", "[pytest]\nscylla_fallback = fail\n")
-    assert gate_lines(project.audit("--scylla-require=max-fallback=0"))[0].startswith(
-        "max-fallback=0: 0 of 14 fallback"
-    )
+    (line, *_) = gate_lines(project.audit("--scylla-require=max-fallback=0"))
+    assert line == "max-fallback=0: 0 of 14 fallback, 0%: holds"
 
 
 def test_a_healthy_experiment_meets_everything(project: Project) -> None:
@@ -546,6 +545,14 @@ def test_the_ratchet_of_a_part_is_refused_and_the_comparison_is_of_that_part(pro
     assert project.audit(OLD, "-k", "T0").ret == 0
     assert_usage_error(project.audit(OLD, "--scylla-ratchet", "--scylla-select=T0/*"), "--scylla-ratchet")
     assert project.audit(OLD, "--scylla-select=T0/*").ret == 0
+
+
+def test_the_ratchet_is_refused_where_the_baseline_is_of_a_part(project: Project) -> None:
+    project.audit("-k", "T0", "--scylla-report=old.json")
+    result = project.audit(OLD, "--scylla-ratchet")
+    assert result.ret == 1
+    assert gate_lines(result)[-1] == f"ratchet: refused, {len(counted_ids()) - 8} items cannot be compared"
+    assert project.audit(OLD).ret == 0
 
 
 def test_the_ratchet_needs_a_baseline(project: Project) -> None:

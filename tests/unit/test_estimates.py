@@ -14,16 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pytest_scylla
-from pytest_scylla.experiment.expected import Experiment
+from pytest_scylla.calling.estimates import Estimate, estimates
 from pytest_scylla.experiment.journal import MOST_SECONDS, MOST_USD, CallEntry, CallOutcome, call_entry, calls_in
 from pytest_scylla.experiment.keeping import Keeping
-from pytest_scylla.calling.estimates import Estimate, estimates
 
 LARGE, SMALL = "judge-large-1", "judge-small-1"
 UNKNOWN = Estimate(None, None)
 OUTCOMES: tuple[CallOutcome, ...] = get_args(CallOutcome)
 CALL = CallEntry(
     time=datetime(2026, 3, 1, tzinfo=timezone.utc),
+    what="judge-call",
     item="T0/00/run_01/judge_01",
     command="claude",
     model=LARGE,
@@ -36,11 +36,7 @@ CALL = CallEntry(
 )
 
 
-@pytest.fixture(scope="module")
-def experiment(pristine_experiment: Path) -> Experiment:
-    """An experiment with two judges."""
-    loaded = pytest_scylla.load(pristine_experiment)
-    return replace(loaded, config=replace(loaded.config, judge_models=(LARGE, SMALL)))
+MODELS = (LARGE, SMALL)
 
 
 def cost(model: str, usd: float | None, outcome: CallOutcome = "answered") -> CallEntry:
@@ -48,69 +44,71 @@ def cost(model: str, usd: float | None, outcome: CallOutcome = "answered") -> Ca
     return replace(CALL, model=model, cost_usd=usd, outcome=outcome)
 
 
-def test_where_nothing_tells_every_model_of_the_configuration_is_unknown(experiment: Experiment) -> None:
-    assert estimates(experiment, (), ()) == {LARGE: UNKNOWN, SMALL: UNKNOWN}
+def test_where_nothing_tells_every_model_of_the_configuration_is_unknown() -> None:
+    assert estimates(MODELS, (), (), ()) == {LARGE: UNKNOWN, SMALL: UNKNOWN}
 
 
-def test_of_seconds_and_costs_the_mean_is_taken_for_each_model(experiment: Experiment) -> None:
+def test_of_seconds_and_costs_the_mean_is_taken_for_each_model() -> None:
     timings = [(LARGE, 40.0), (SMALL, 5.0), (LARGE, 50.0)]
     calls = [replace(CALL, seconds=90.0, cost_usd=0.5), replace(CALL, seconds=60.0, cost_usd=0.25)]
-    assert estimates(experiment, iter(timings), iter(calls)) == {
+    assert estimates(MODELS, iter(timings), (), iter(calls)) == {
         LARGE: Estimate(60.0, 0.375),
         SMALL: Estimate(5.0, None),
     }
 
 
-def test_what_is_not_known_is_no_zero_in_a_mean(experiment: Experiment) -> None:
+def test_what_is_not_known_is_no_zero_in_a_mean() -> None:
     calls = [cost(LARGE, None), cost(LARGE, 0.5), cost(LARGE, None), cost(SMALL, None)]
-    found = estimates(experiment, (), calls)
+    found = estimates(MODELS, (), (), calls)
     assert (found[LARGE].cost_usd, found[SMALL].cost_usd) == (0.5, None)
 
 
-def test_what_costs_nothing_is_known_to_cost_nothing(experiment: Experiment) -> None:
-    found = estimates(experiment, [(SMALL, 0.0)], [cost(LARGE, 0.0)])
+def test_what_costs_nothing_is_known_to_cost_nothing() -> None:
+    found = estimates(MODELS, [(SMALL, 0.0)], (), [cost(LARGE, 0.0)])
     assert (found[LARGE].cost_usd, found[SMALL].seconds) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_only_calls_that_were_answered_tell_how_long_one_takes(experiment: Experiment, outcome: CallOutcome) -> None:
-    found = estimates(experiment, (), [replace(CALL, outcome=outcome)])
+def test_only_calls_that_were_answered_tell_how_long_one_takes(outcome: CallOutcome) -> None:
+    found = estimates(MODELS, (), (), [replace(CALL, outcome=outcome)])
     assert found[LARGE].seconds == (60.0 if outcome == "answered" else None)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
-def test_only_calls_that_ran_to_their_end_tell_what_one_costs(experiment: Experiment, outcome: CallOutcome) -> None:
-    found = estimates(experiment, (), [cost(LARGE, 0.25, outcome)])
+def test_only_calls_that_ran_to_their_end_tell_what_one_costs(outcome: CallOutcome) -> None:
+    found = estimates(MODELS, (), (), [cost(LARGE, 0.25, outcome)])
     assert found[LARGE].cost_usd == (0.25 if outcome in ("answered", "unusable", "timeout") else None)
 
 
-def test_models_that_the_configuration_does_not_name_are_left_out(experiment: Experiment) -> None:
-    assert estimates(experiment, [("other", 1.0)], [cost("another", 1.0)]) == {LARGE: UNKNOWN, SMALL: UNKNOWN}
+def test_models_that_the_configuration_does_not_name_are_left_out() -> None:
+    assert estimates(MODELS, [("other", 1.0)], (), [cost("another", 1.0)]) == {LARGE: UNKNOWN, SMALL: UNKNOWN}
 
 
-def test_a_model_that_judges_several_slots_has_one_estimate(experiment: Experiment) -> None:
-    config = replace(experiment.config, judge_models=(LARGE, SMALL, LARGE))
-    found = estimates(replace(experiment, config=config), [(LARGE, 10.0), (LARGE, 20.0)], ())
+def test_a_model_that_judges_several_slots_has_one_estimate() -> None:
+    found = estimates((LARGE, SMALL, LARGE), [(LARGE, 10.0), (LARGE, 20.0)], (), ())
     assert found == {LARGE: Estimate(15.0, None), SMALL: UNKNOWN}
 
 
 @pytest.mark.parametrize("seconds", [-1.0, MOST_SECONDS + 1, 1e308, math.inf, -math.inf, math.nan])
-def test_a_timing_that_no_call_can_have_taken_is_left_out(experiment: Experiment, seconds: float) -> None:
-    assert estimates(experiment, [(LARGE, seconds), (LARGE, seconds)], ())[LARGE] == UNKNOWN
-    assert estimates(experiment, [(LARGE, seconds), (LARGE, 3.0)], ())[LARGE].seconds == 3.0
+def test_a_timing_that_no_call_can_have_taken_is_left_out(seconds: float) -> None:
+    assert estimates(MODELS, [(LARGE, seconds), (LARGE, seconds)], (), ())[LARGE] == UNKNOWN
+    assert estimates(MODELS, [(LARGE, seconds), (LARGE, 3.0)], (), ())[LARGE].seconds == 3.0
 
 
 @given(
     st.lists(st.floats(0, MOST_SECONDS), min_size=1),
     st.lists(st.floats(0, MOST_USD), min_size=1),
 )
-def test_an_estimate_is_the_mean_whatever_the_order(
-    experiment: Experiment, timings: list[float], costs: list[float]
-) -> None:
+def test_an_estimate_is_the_mean_whatever_the_order(timings: list[float], costs: list[float]) -> None:
     calls = [cost(LARGE, usd, "unusable") for usd in costs]
-    found = estimates(experiment, [(LARGE, seconds) for seconds in timings], calls)[LARGE]
-    again = estimates(experiment, [(LARGE, seconds) for seconds in reversed(timings)], reversed(calls))[LARGE]
+    found = estimates(MODELS, [(LARGE, seconds) for seconds in timings], (), calls)[LARGE]
+    again = estimates(MODELS, [(LARGE, seconds) for seconds in reversed(timings)], (), reversed(calls))[LARGE]
     assert found == again == Estimate(fmean(timings), fmean(costs))
+
+
+def test_what_the_records_of_an_experiment_tell_of_costs_counts_as_well() -> None:
+    found = estimates(MODELS, (), [(LARGE, 0.25), (LARGE, -1.0), (LARGE, math.nan)], [cost(LARGE, 0.75)])
+    assert found == {LARGE: Estimate(60.0, 0.5), SMALL: UNKNOWN}
 
 
 def test_the_journal_of_an_experiment_tells_what_its_calls_took(experiment_dir: Path) -> None:
@@ -120,6 +118,7 @@ def test_the_journal_of_an_experiment_tells_what_its_calls_took(experiment_dir: 
         for model, seconds, usd in ((first, 30.0, 0.5), (first, 50.0, 0.25), (second, 20.0, None)):
             keeping.write_journal(
                 call_entry(
+                    what="judge-call",
                     item="T0/00/run_01/judge_01",
                     command="claude",
                     model=model,
@@ -129,7 +128,7 @@ def test_the_journal_of_an_experiment_tells_what_its_calls_took(experiment_dir: 
                     cost_usd=usd,
                 )
             )
-    assert estimates(experiment, [(second, 40.0)], calls_in(experiment.root)) == {
+    assert estimates(experiment.config.judge_models, [(second, 40.0)], (), calls_in(experiment.root)) == {
         first: Estimate(40.0, 0.375),
         second: Estimate(30.0, None),
         third: UNKNOWN,

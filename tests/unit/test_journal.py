@@ -35,6 +35,7 @@ from .repairing import journal, repair, tree
 
 OUTCOMES: tuple[CallOutcome, ...] = get_args(CallOutcome)
 CALL: dict[str, Any] = {
+    "what": "judge-call",
     "item": "T1/02/run_01/judge_02",
     "command": "claude",
     "model": "judge-medium-1",
@@ -87,6 +88,7 @@ def test_a_call_is_read_back_as_it_was_told(root: Path, outcome: CallOutcome) ->
     assert before <= call.time <= datetime.now(timezone.utc)
     assert call == CallEntry(
         time=call.time,
+        what="judge-call",
         item="T1/02/run_01/judge_02",
         command="claude",
         model="judge-medium-1",
