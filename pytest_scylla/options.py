@@ -70,7 +70,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--scylla-report",
         action="append",
         metavar="PATH",
-        help="write a report; the suffix says which kind (.json); repeatable",
+        help="write a report; the suffix says which kind: .json, .html (a page), .md; repeatable",
     )
     group.addoption(
         "--scylla-require",

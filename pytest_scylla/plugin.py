@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if settings.gate.is_set or (in_github() and not hasattr(config, "workerinput")):
             from .gating import Gate
 
-            # Of plugins, the last comes first: it concludes once a repair is at its end, and before reports are written.
+            # The last plugin comes first: this one concludes once a repair has ended, and before reports are written.
             config.pluginmanager.register(Gate(config, settings, session.experiments, roots), "scylla-gate")
         if settings.repair is not None:
             from . import fixtures

@@ -212,9 +212,11 @@ class AuditSession:
         stopped = stopped or any(audited.stopped_short for audited in self.experiments)
         if self._settings.reports:
             from .report import json_file
+
+            report = json_file.make(self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
         for path in self._settings.reports:
             try:
-                json_file.write(path, self.experiments, interrupted=interrupted, stopped=stopped or interrupted)
+                json_file.write(path, report)
             except OSError as error:
                 self._unwritten.append(f"{path}: {os.strerror(error.errno or 0)}")
                 if session.exitstatus == pytest.ExitCode.OK:

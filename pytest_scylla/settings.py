@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DEFAULT_LEVEL: Level = "judges"
 """How far a repair goes unless somebody says how far."""
 
-REPORT_SUFFIXES = (".json",)
+REPORT_SUFFIXES = (".json", ".html", ".md")
 FALLBACK_POLICIES = ("warn", "fail")
 
 

@@ -29,14 +29,12 @@ DAMAGE_LEFT = 4
 OPERATIONAL_ERROR = 8
 
 
-def write(path: Path, experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped: bool) -> None:
-    """Write the report to ``path``, whole or not at all.
+def write(path: Path, report: dict[str, Any]) -> None:
+    """Write a report to ``path`` in the format that its suffix says, whole or not at all.
 
-    :param interrupted: whether somebody interrupted the session.
-    :param stopped: whether it ended before its last item, for whatever reason.
     :raises OSError: it cannot be written.
     """
-    text = json.dumps(make(experiments, interrupted=interrupted, stopped=stopped), indent=2)
+    text = _rendered(report, path.suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -50,8 +48,24 @@ def write(path: Path, experiments: Iterable[AuditedExperiment], *, interrupted: 
         raise
 
 
+def _rendered(report: dict[str, Any], suffix: str) -> str:
+    if suffix == ".html":
+        from .page import render
+
+        return render(report)
+    if suffix == ".md":
+        from .markdown import render as render_markdown
+
+        return render_markdown(report)
+    return json.dumps(report, indent=2)
+
+
 def make(experiments: Iterable[AuditedExperiment], *, interrupted: bool, stopped: bool) -> dict[str, Any]:
-    """The report as plain data."""
+    """The report as plain data.
+
+    :param interrupted: whether somebody interrupted the session.
+    :param stopped: whether it ended before its last item, for whatever reason.
+    """
     experiments = tuple(experiments)
     parts = [experiment_part(audited) for audited in experiments]
     damage = any(item["outcome"] not in ("passed", "repaired", "waived") for part in parts for item in part["items"])

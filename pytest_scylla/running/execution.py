@@ -184,6 +184,7 @@ class RunExecution:
         """
         try:
             with run_locked(self._experiment, self._run) as keeping:
+                self._leave_to_others(keeping)
                 self._undo(keeping)
         except CannotWrite as error:
             return self._unchanged("failed", printable(str(error)))
@@ -211,6 +212,7 @@ class RunExecution:
         return ""
 
     def _execute(self, keeping: Keeping) -> Executed | Waiting:
+        self._leave_to_others(keeping)
         case, audit = examine(self._experiment, self._run, self._policy)
         place = self._place(keeping.experiment, case)
         if self._prepared is None:
@@ -292,10 +294,17 @@ class RunExecution:
         known = self._prepared
         if known is None or _contents(known.workspace.path) != known.untouched:
             known = self._prepare(keeping, place)
-        request, workspace = known.request, known.workspace
-        about = Pending(request.attempt, self._model, _digest(request.prompt), workspace.branch, workspace.base_commit)
-        pending.begin(keeping, self._run, about)
+        pending.begin(keeping, self._run, self._about(known))
         return known
+
+    def _about(self, prepared: _Prepared) -> Pending:
+        request, workspace = prepared.request, prepared.workspace
+        return Pending(request.attempt, self._model, _digest(request.prompt), workspace.branch, workspace.base_commit)
+
+    def _leave_to_others(self, keeping: Keeping) -> None:
+        """Forget an attempt that is not there any more: while it waited, another session may have run the agent."""
+        if self._prepared is not None and pending.unfinished(keeping, self._run) != self._about(self._prepared):
+            self._before = self._prepared = None
 
     def _prepare(self, keeping: Keeping, place: str) -> _Prepared:
         """Archive what is in the run's place, and make all that a new attempt begins with."""
@@ -399,7 +408,8 @@ class RunExecution:
         except CannotCompare as error:
             names, diff = [f"not known: {error}"], ""
         try:
-            for_judges = judge_prompt(keeping.experiment, reply.stdout, names, diff, self._check(workspace, reason))
+            check = None if reason is not None else self._check(keeping, place)
+            for_judges = judge_prompt(keeping.experiment, reply.stdout, names, diff, check)
         except PromptLost as lost:
             return self._unchanged("failed", f"{lost}; what the agent printed is kept until it is there again")
         files = execution_files(
@@ -454,20 +464,23 @@ class RunExecution:
             if isinstance(folder, Blob):
                 continue
             with folder, naming(folder.file):
-                for name in sorted(set(folder.names()) - ours):
-                    file = f"{folder.file}/{name}"
-                    keeping.move_directory(file, folder, keeping.place_for_directory(file))
+                for name in sorted(folder.names()):
+                    if name not in ours or (name == "agent" and folder.kind(name) != "directory"):
+                        file = f"{folder.file}/{name}"
+                        keeping.move_directory(file, folder, keeping.place_for_directory(file))
 
-    def _check(self, workspace: Workspace, reason: str | None) -> str | None:
-        """What the user's check says of the workspace; ``None`` where there is none, or nothing to check.
+    def _check(self, keeping: Keeping, place: str) -> str | None:
+        """What the user's check says of the workspace; ``None`` where there is none.
 
         It runs what the agent wrote, so it gets nothing of the environment that may be secret.
         """
         command = self._terms.check
-        if not command or reason is not None:
+        if not command:
             return None
-        environment = reduced(os.environ, own_command(command))
-        done = run_command(command, b"", environment=environment, timeout=self._terms.timeout, inside=workspace.path)
+        if not _is_directory(keeping.experiment, f"{place}/{WORKSPACE}"):
+            return "not run: the workspace is no directory"
+        environment, inside = reduced(os.environ, own_command(command)), self._experiment.root / place / WORKSPACE
+        done = run_command(command, b"", environment=environment, timeout=self._terms.timeout, inside=inside)
         how = f"exit code {done.exit_code}" if done.ended == "exited" else f"{done.ended} {done.reason}".strip()
         return f"{how}\n{(done.stdout + done.stderr)[-_MOST_TOLD:].decode('utf-8', 'replace')}"
 

@@ -254,7 +254,7 @@ def reply(cost_usd=0.25):
 
 
 @pytest.fixture(scope="session")
-def scylla_judge():
+def scylla_judge(pytestconfig):
     def judge(request):
 {judge}
 
@@ -782,14 +782,28 @@ def test_a_debugger_has_the_terminal_for_itself(project: Project, start: Start) 
     assert session.end() == 0
 
 
-def test_what_is_logged_live_stays_on_the_screen(project: Project, start: Start) -> None:
-    judge = "import logging\nwait_for_word(request)\nlogging.getLogger().info('this is so')\nreturn reply()"
-    _prepare(project, FIRST, judge=judge, pace="Pace(2.0, 3600.0)")
+LOGS = """\
+import logging
+logging.getLogger().info("this is so")
+"""
+
+WRITES = """\
+manager = pytestconfig.pluginmanager
+with manager.get_plugin("capturemanager").global_and_fixture_disabled():
+    manager.get_plugin("terminalreporter").write("INFO but not this is so", flush=True)
+"""
+
+
+@pytest.mark.parametrize("writes", [LOGS, WRITES], ids=["logged", "written"])
+def test_what_others_write_to_the_terminal_beside_pytest_stays_there(
+    project: Project, start: Start, writes: str
+) -> None:
+    _prepare(project, FIRST, judge=f"wait_for_word(request)\n{writes}return reply()\n", pace="Pace(2.0, 3600.0)")
     session = start("--repair", "-o", "log_cli=true", "-o", "log_cli_level=INFO", columns=80)
     session.wait_for("judging: 0 of 1 call")
     _word(project, FIRST)
     assert session.end() == 0
-    assert any(re.fullmatch(r"INFO .* this is so", line) for line in session.screen)
+    assert any(re.search(r"INFO .* this is so", line) for line in session.screen)
 
 
 def test_a_test_that_has_nothing_to_do_with_it_is_not_disturbed(project: Project, start: Start) -> None:
@@ -870,7 +884,7 @@ def test_nothing_is_shown_where_nobody_is_asked_or_that_is_to_be_quiet(
 ) -> None:
     _prepare(project, FIRST, judge=AT_ONCE)
     session = start(*options, columns=80)
-    session.end()
+    assert session.end() in (0, 1)
     assert "judging:" not in session.text
     assert logged(project)[-1] == "end"
     assert not any("scylla-progress" in line for line in logged(project))

@@ -412,6 +412,24 @@ def test_an_agent_has_no_say_in_what_is_recorded_of_it(bench: Bench) -> None:
     assert kept == [f"T0-00-run_01-{name}" for name in names]
 
 
+def test_not_even_by_what_it_puts_in_the_place_of_directories(bench: Bench, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+
+    def replaces(request: AgentRequest) -> AgentReply:
+        for place in (request.workspace, request.workspace.parent / "agent"):
+            shutil.rmtree(place)
+            place.symlink_to(outside)
+        return AgentReply(PRINTED)
+
+    bench.terms.check = ("touch", "checked")
+    done = bench.execute(Agent([replaces]))
+    assert (done.actions[0].outcome, done.audit.status) == ("done", "results")
+    assert os.listdir(outside) == []
+    assert "not run: the workspace is no directory" in bench.text("judge_prompt.md")
+    assert (bench.root / RUN / "agent/prompt.md").read_bytes() == (bench.root / "prompt.md").read_bytes()
+
+
 # Secrets and scripts
 
 
@@ -739,6 +757,33 @@ def test_a_limit_that_takes_too_long_leaves_the_run_as_it_was(bench: Bench) -> N
         "not-run: usage limit reached",
     )
     assert_given_back(bench, before, ["run_01_failed_1"])
+
+
+def test_what_another_session_did_while_it_waited_is_left_as_it_is(bench: Bench) -> None:
+    fail(bench)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=0.1)
+    agent = Agent([fails(AgentLimit("usage limit reached", soon)), works])
+    execution = bench.prepared(agent)
+    assert isinstance(execution.proceed(), Waiting)
+    assert Bench(bench.root).execute(Agent([works], command="another")).actions[0].outcome == "done"
+    before = tree(bench.root / RUN)
+    done = execution.proceed()
+    assert isinstance(done, Executed)
+    assert done.actions == ()
+    assert len(agent.requests) == 1
+    assert tree(bench.root / RUN) == before
+    assert bench.archived == ["run_01", "run_01_failed_1"]
+
+
+def test_whoever_gives_up_does_not_undo_what_another_session_did(bench: Bench) -> None:
+    fail(bench)
+    execution = bench.prepared(Agent([fails(AgentLimit("usage limit reached"))]))
+    assert isinstance(execution.proceed(), Waiting)
+    assert Bench(bench.root).execute(Agent([works], command="another")).actions[0].outcome == "done"
+    before = tree(bench.root / RUN)
+    done = execution.give_up("usage limit reached")
+    assert (done.not_run, done.audit.status) == (True, "results")
+    assert tree(bench.root / RUN) == before
 
 
 def test_while_a_limit_is_known_to_hold_nothing_is_moved(bench: Bench) -> None:
