@@ -1,6 +1,6 @@
 """The line that tells how far judging is: calls done, time taken and left, cost, and what waits for a limit.
 
-Judge calls take minutes each, and pytest says nothing meanwhile. On a terminal, a line below pytest's own is repainted
+Calls of judges and agents take minutes each, and pytest says nothing meanwhile. On a terminal, a line below pytest's own is repainted
 in place, and is gone whenever pytest writes; elsewhere, such as in CI, a plain line is added now and then.
 
 While an item runs, pytest captures what goes to the terminal's descriptor. So the line goes to a duplicate of it, from
@@ -250,17 +250,17 @@ class JudgingProgress:
         self._began = 0.0
         self._thread: threading.Thread | None = None
         self._over = threading.Event()
-        self._lock = threading.Lock()  # for the line, and whether it
+        self._lock = threading.Lock()  # for the line, and for whether it may be shown
         self._may_show = False
 
     def _wanted_line(self) -> _Line | None:
-        repair, option = self._settings.repair, self._config.option
-        if repair is None or repair.plan_only or option.collectonly:
+        repair = self._settings.repair
+        if repair is None or repair.plan_only or self._config.option.collectonly:
             return None
         if hasattr(self._config, "workerinput") or self._config.get_verbosity() < 0:
             return None
         try:
-            line = _Line(sys.stdout, alone=option.capture != "no")
+            line = _Line(sys.stdout, alone=self._config.getoption("capture", "no") != "no")
         except (OSError, ValueError, AttributeError):
             return None
         self._config.add_cleanup(line.close)
@@ -312,10 +312,11 @@ class JudgingProgress:
             return False
         if not repair.admits(item.name, outcome.status):
             return False
-        asks = outcome.level == "judges" and repair.asks_judges and item.name != "run"
-        if repair.fresh or not (asks or (outcome.level == "agents" and repair.runs_agents)):
-            return repair.fresh
-        return bool(outcome.calls) or (outcome.exhausted and repair.retry)
+        if repair.fresh:
+            return True
+        asks_judge = outcome.level == "judges" and repair.asks_judges and item.name != "run"
+        runs_agent = outcome.level == "agents" and repair.runs_agents
+        return (asks_judge or runs_agent) and (outcome.calls > 0 or (outcome.exhausted and repair.retry))
 
     def _end(self) -> None:
         self._over.set()

@@ -518,7 +518,7 @@ def test_a_node_id_as_argument_is_refused_and_the_remedy_selects_that_item(
 # Reports
 
 
-@pytest.mark.parametrize("name", ["report.txt", "report", "report.json.gz", "report.JSON", ".json/", "report.html"])
+@pytest.mark.parametrize("name", ["report.txt", "report", "report.json.gz", "report.JSON", ".json/", "report.xml"])
 def test_a_report_of_an_unknown_kind_is_refused_with_the_known_ones(project: Project, name: str) -> None:
     assert_usage_error(project.audit(f"--scylla-report={name}"), ".json")
 

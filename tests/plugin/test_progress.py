@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -397,7 +398,6 @@ class Running:
             stdout=there,
             stderr=there,
             start_new_session=True,
-            preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if columns else None,
         )
         os.close(there)
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -429,6 +429,10 @@ class Running:
     def type(self, text: str) -> None:
         """Type on the terminal."""
         os.write(self._here, text.encode())
+
+    def interrupt(self) -> None:
+        """Do what the terminal does when Ctrl-C is typed."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self) -> int:
         """Wait for the end; return the exit status."""
@@ -677,7 +681,7 @@ def test_while_one_waits_for_a_limit_others_are_counted_and_an_interruption_ends
     ends = datetime.fromisoformat(json.loads(pause.read_text())["until"])
     here = (ends + timedelta(seconds=59.999)).astimezone(timezone(timedelta(hours=5, minutes=45)))
     assert f"{here:%Y-%m-%d %H:%M}".endswith(told)
-    session.type("\x03")
+    session.interrupt()
     session.wait_for("KeyboardInterrupt", place)
     assert session.end() == pytest.ExitCode.INTERRUPTED
     assert not any("judging:" in line for line in session.screen)
