@@ -313,7 +313,7 @@ class RunNode(ItemsNode):
                 after, actions = plan_items(
                     audited, self.run, settings, regenerate, admits, asking.terms, self.slots_to_judge
                 )
-                actions = {name: (*actions.get(name, ()), *executed.get(name, ())) for name in {*actions, *executed}}
+                actions = {name: (*actions.get(name, ()), *executed.get(name, ())) for name in {**actions, **executed}}
             else:
                 after, actions = repair_items(audited, self.run, settings, regenerate, admits, wait=wait)
         shares: dict[str, tuple[Action, ...]] = {}

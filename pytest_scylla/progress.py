@@ -1,7 +1,8 @@
 """The line that tells how far judging is: calls done, time taken and left, cost, and what waits for a limit.
 
-Calls of judges and agents take minutes each, and pytest says nothing meanwhile. On a terminal, a line below pytest's own is repainted
-in place, and is gone whenever pytest writes; elsewhere, such as in CI, a plain line is added now and then.
+Calls of judges and agents take minutes each, and pytest says nothing meanwhile. On a terminal, a line below pytest's
+own is repainted in place, and is gone whenever pytest writes; elsewhere, such as in CI, a plain line is added now and
+then.
 
 While an item runs, pytest captures what goes to the terminal's descriptor. So the line goes to a duplicate of it, from
 a thread of its own.
@@ -82,9 +83,6 @@ def progress_line(
     ``done`` of ``total`` items are judged or given up, ``elapsed`` seconds after the first was begun. ``costs`` are, in
     USD, those of the items for which calls were made so far, ``None`` where one is not known. Until there is one,
     ``expected`` says how many seconds all of it takes, if that is known. ``now`` is in the time zone of the limits.
-
-    >>> progress_line(datetime(2026, 3, 1, 14, 30), done=3, total=9, elapsed=125, costs=[0.5, 0.25, 0.25])
-    'judging: 3 of 9 calls, 2 min 5 s, about 4 min left, 1.00 USD'
     """
     limits = sorted(limits, key=lambda limit: (limit.until, limit.model))
     parts = [f"{done} of {total} call{'s' * (total != 1)}", duration(elapsed)]

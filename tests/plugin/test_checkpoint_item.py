@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic import run_ids, small
-from pytest_scylla.auditing import run as auditing_a_run
+from pytest_scylla.auditing.evidence import read_run
 
 from ..unit.repairing import journal, quarantined, staged, tree
 from .judges import ScriptedJudge, judges
@@ -197,8 +196,15 @@ def test_a_repair_records_what_the_runs_say_and_keeps_what_was_there(project: Pr
     assert item["findings"] == []
     (action,) = acted_on(project)[CHECKPOINT]
     assert action == {
-        **{"level": "regenerate", "what": FILE, "files": [FILE], "solved": [code], "sources": []},
-        **{"outcome": "done", "reason": None, "calls": 0, "cost_usd": 0},
+        "level": "regenerate",
+        "what": FILE,
+        "files": [FILE],
+        "solved": [code],
+        "sources": [],
+        "outcome": "done",
+        "reason": None,
+        "calls": 0,
+        "cost_usd": 0,
     }
     assert project.audit(ALONE).ret == 0
 
@@ -400,7 +406,7 @@ def test_last_failed_comes_back_to_it_until_it_is_sound(project: Project) -> Non
     failing = node_ids(["T0/00/run_01/judge_02", CHECKPOINT])
     assert with_outcome(project.audit(), "failed") == failing
     assert list(outcomes(project.audit("--lf"))) == failing
-    assert project.audit("--repair", "--lf", "-k", "checkpoint").parseoutcomes() == {"repaired": 1, "deselected": 1}
+    assert project.audit("--repair", "--lf", "-k", "checkpoint").parseoutcomes()["repaired"] == 1
     assert list(outcomes(project.audit("--lf"))) == failing[:1]
 
 
@@ -463,13 +469,12 @@ def test_a_skipped_one_is_left_as_it_is(project: Project) -> None:
 def audits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The runs that sessions within this process read, in their order."""
     read: list[str] = []
-    read_run = auditing_a_run.read_run
 
     def noting(experiment: Any, run: Any, policy: Any) -> Any:
         read.append(str(run))
         return read_run(experiment, run, policy)
 
-    monkeypatch.setattr(auditing_a_run, "read_run", noting)
+    monkeypatch.setattr("pytest_scylla.auditing.run.read_run", noting)
     return read
 
 
@@ -504,18 +509,13 @@ def test_a_run_of_which_a_judgment_is_lost_counts_as_still_to_be_judged(project:
     assert NODE not in with_outcome(project.audit(), "failed")
 
 
-def test_an_experiment_that_is_gone_by_then_fails_it(project: Project) -> None:
-    write_logging(
-        project,
-        "import os\n\n\ndef pytest_runtest_setup(item):\n    if item.name == 'checkpoint':\n"
-        "        os.rename('exp', 'moved')\n",
-    )
-    for args in ((ALONE,), (ALONE, "--repair")):
-        result = project.audit_apart(*args)
-        assert result.ret == 1
-        assert "INTERNALERROR" not in printed(result)
-        assert "experiment-gone" in result.stdout.str()
-        os.rename(project.path / "moved", project.experiment)
+@pytest.mark.parametrize("option", [(), ("--repair",), ("--repair-plan",)], ids=" ".join)
+def test_an_experiment_that_is_gone_by_then_fails_it(project: Project, option: tuple[str, ...]) -> None:
+    write_logging(project, "import os\n\n\ndef pytest_collection_finish():\n    os.rename('exp', 'moved')\n")
+    result = project.audit_apart(ALONE, *option)
+    assert result.ret == 1
+    assert "INTERNALERROR" not in printed(result)
+    assert result.stdout.str().count("experiment-gone: ") == 1
 
 
 # When its turn comes
@@ -620,17 +620,19 @@ def test_where_it_comes_before_a_run_the_controlling_process_mends_it_in_the_end
     assert project.audit().ret == 0
 
 
+PUTS_A_LINK_IN_ITS_PLACE = """
+
+def pytest_testnodedown():
+    if not os.path.exists("moved.json"):
+        os.rename("exp/checkpoint.json", "moved.json")
+        os.symlink("../moved.json", "exp/checkpoint.json")
+"""
+
+
 def test_what_the_controlling_process_cannot_mend_is_not_green(project: Project) -> None:
     lose_run_result(project.experiment, RUN)
     record_run(project.experiment, RUN, "agent_complete")
-    keeps = "import shutil\n\n\ndef pytest_sessionfinish(session):\n    pass\n"
-    blocks = (
-        "import os, pytest\n\n\n@pytest.hookimpl(trylast=True)\ndef pytest_testnodedown():\n"
-        "    os.path.isdir('exp/checkpoint.json') or (os.rename('exp/checkpoint.json', 'mine'), "
-        "os.symlink('../mine', 'exp/checkpoint.json'))\n"
-    )
-    assert keeps
-    project.write("conftest.py", WAITS_FOR_THE_CHECKPOINT.format(run=RUN) + blocks)
+    project.write("conftest.py", WAITS_FOR_THE_CHECKPOINT.format(run=RUN) + PUTS_A_LINK_IN_ITS_PLACE)
     result = project.audit_apart("--repair", "-n", "2", "--dist=loadfile", REPORT)
     assert result.ret == 1, printed(result)
     item = items_of_repair(project)[CHECKPOINT]

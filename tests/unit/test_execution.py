@@ -843,6 +843,7 @@ def test_an_agent_that_did_not_come_to_its_end_for_a_reason_of_its_own_made_an_a
     assert bench.calls == [(outcome, 2)]
     action = done.actions[0]
     assert (action.outcome, action.reason, action.cost_usd) == ("failed", str(error), 0.5)
+    assert action.solved == ()
     assert done.audit.status == bench.status() == "failed"
     assert bench.text("agent/stderr.log") == f"on stderr\n{error}\n"
     assert bench.json("agent/command_log.json")["commands"][0]["exit_code"] == -1
