@@ -331,4 +331,3 @@ def _usd(amount: float) -> str:
     ('2.00', '0.30', '0.0125')
     """
     return f"{amount:.4f}".removesuffix("00")
-
