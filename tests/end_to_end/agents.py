@@ -54,8 +54,7 @@ if [ -e "$here/last" ]; then
     echo $number >> "$here/numbers"
     if [ $number -eq "$(cat "$here/last")" ]; then
         echo "$kind" > "$here/died"
-        read -r _ _ _ session _ < "/proc/$PPID/stat"
-        kill -KILL "$session" "$PPID" $$
+        kill -KILL "$(cat "$here/session")" "$PPID" $$
     fi
 fi
 if [ -e "$here/$kind.sh" ]; then
@@ -243,7 +242,8 @@ def started(project: Path, stand_ins: StandIns, *options: str) -> Iterator[subpr
         try:
             yield process
         finally:
-            kill_all(process.pid)
+            if process.poll() is None:
+                kill_all(process.pid)
 
 
 def kill_all(session: int) -> None:
@@ -308,6 +308,7 @@ def _session(project: Path, last: int) -> int:
     """Run a session in this process; at the ``last`` thing it does, die."""
     here = project / "claude"
     (here / "last").write_text(str(last))
+    (here / "session").write_text(str(os.getpid()))
     events = os.open(here / "events", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     count = os.write, os.fstat
 

@@ -686,15 +686,14 @@ def test_a_plan_does_not_list_what_is_right_again_once_the_runs_are(project: Pro
     assert CHECKPOINT not in acted_on(project)
 
 
-@pytest.mark.parametrize("recorded", ["agent_complete", "as the judge will find"])
+@pytest.mark.parametrize("recorded", ["agent_complete", "passed", "failed"])
 def test_a_plan_knows_that_a_run_will_be_recorded_once_it_is_judged(
     project: Project, judge: ScriptedJudge, recorded: str
 ) -> None:
     for name in ("judge/result.json", "run_result.json"):
         (project.experiment / RUN / name).unlink()
     lose_slot(project.experiment, f"{RUN}/judge_01")
-    if recorded == "agent_complete":
-        record_run(project.experiment, RUN, recorded)
+    record_run(project.experiment, RUN, recorded)
     judge.does({f"{RUN}/judge_01": [judges()]})
     project.audit("--repair-plan", "--scylla-report=plan.json")
     planned = acted_on(project, "plan.json").get(CHECKPOINT, [])

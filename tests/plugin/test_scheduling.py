@@ -410,15 +410,16 @@ def test_a_checkpoint_that_a_worker_only_waited_with_is_run_by_another() -> None
     assert second.started == [*run("b"), CHECKPOINT]
 
 
-def test_a_checkpoint_left_by_a_dead_worker_comes_after_the_rest_of_its_run() -> None:
+def test_a_checkpoint_left_by_a_dead_worker_comes_after_the_runs_that_others_left() -> None:
     session = Session.begun([*runs("ab"), CHECKPOINT], workers=2)
     first, second = session.workers
-    session.crash(second, replace=False)
-    for _ in range(6):
+    for _ in range(3):
         session.run_one(first)
-    assert first.queue == [run("b")[3], CHECKPOINT]
+    assert first.queue == [run("a")[3], CHECKPOINT]
+    session.crash(second, replace=False)
     session.crash(first)
     session.finish()
+    assert session.everybody[2].started == [*run("b")[1:], CHECKPOINT]
 
 
 def test_a_checkpoint_is_run_when_a_replacement_disagrees_about_what_a_dead_worker_left() -> None:
