@@ -17,6 +17,7 @@ from .items import gone, outcomes_after, record_run
 from .judging.slot import JUDGE_CALL, Judged, SlotJudging
 from .repair.actions import Action
 from .running.execution import AGENT_RUN, RunExecution, tidy_up
+from .settings import MOST_UNASKED
 
 if TYPE_CHECKING:
     from .calling.terms import Terms
@@ -26,13 +27,9 @@ if TYPE_CHECKING:
     from .nodes import RunNode
     from .repair.actions import Level
     from .repair.request import Regenerate
-    from .running.contract import Agent
+    from .running.contract import Agent, MakeWorkspace
     from .running.terms import AgentTerms
-    from .running.workspace import MakeWorkspace
     from .settings import RepairSettings
-
-MOST_UNASKED = 50
-"""More judge calls than these are not made before somebody said how many, or for how much."""
 
 _MOMENT = timedelta(seconds=1)
 """What is over within this is waited for in any case, such as a call that tells what others cost."""

@@ -7,26 +7,22 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .auditing.checkpoint import RunFacts, audit_checkpoint, checkpoint_status, read_checkpoint
 from .auditing.findings import finding
-from .auditing.run import audit_all, audit_run, examine, garbage_collection_paused
-from .experiment.checkpoint import Checkpoint, update_checkpoint
+from .auditing.run import examine, garbage_collection_paused
+from .experiment.checkpoint import update_checkpoint
 from .experiment.errors import ExperimentGone
 from .experiment.keeping import Keeping
-from .experiment.layout import CHECKPOINT, CONFIG, RunId
-from .experiment.wording import printable
+from .experiment.layout import CONFIG, RunId
 from .experiment.writing import CannotWrite
-from .outcomes import CHECKPOINT_ID, AuditedExperiment, ItemOutcome, outcomes_of_run
-from .repair.actions import Action
-from .repair.checkpoint import planned_repair, repair_checkpoint
+from .outcomes import AuditedExperiment, ItemOutcome, outcomes_of_run
 from .repair.regenerate import regenerate as default_regenerate
-from .repair.remedies import remedy_of_checkpoint
 from .repair.transaction import draft_repair, planned_actions, repair_run
 
 if TYPE_CHECKING:
     from .auditing.run import RunAudit
     from .auditing.status import Case
     from .judging.terms import JudgeTerms
+    from .repair.actions import Action
     from .repair.plan import Admits, Plan
     from .repair.request import Regenerate
     from .settings import Settings
@@ -34,7 +30,7 @@ if TYPE_CHECKING:
 Outcomes = dict[str, ItemOutcome]
 """By item name: "judge_01", .., "run"."""
 
-Actions = Mapping[str, tuple[Action, ...]]
+Actions = Mapping[str, "tuple[Action, ...]"]
 """What was done, by the name of the item that it was about."""
 
 
@@ -43,7 +39,7 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     try:
         with garbage_collection_paused():
             case, audit = examine(audited.experiment, run, settings.policy)
-            audited.facts[run] = RunFacts.of(audit)
+            audited.learn(case, audit)
             return outcomes_after(audited, case, audit, settings)
     except ExperimentGone as error:
         return gone(audited, run, error)
@@ -55,7 +51,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
         case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
     except ExperimentGone as error:
         return gone(audited, run, error)
-    audited.facts[run] = RunFacts.of(audit)
+    audited.learn(case, audit)
     if draft.plan.steps:
         audited.drafts[run] = draft.to_keep()
     for slot in case.evidence.slots:
@@ -142,105 +138,10 @@ def record_run(audited: AuditedExperiment, audit: RunAudit) -> None:
 
 def gone(audited: AuditedExperiment, run: RunId, error: ExperimentGone) -> Outcomes:
     """The outcomes of a run whose experiment can no longer be opened."""
-    return dict.fromkeys((name for name, _ in audited.items_of(run)), _gone(error))
+    return dict.fromkeys((name for name, _ in audited.items_of(run)), experiment_gone(error))
 
 
-def _gone(error: ExperimentGone) -> ItemOutcome:
+def experiment_gone(error: ExperimentGone) -> ItemOutcome:
+    """The outcome of an item whose experiment can no longer be opened."""
     found = finding("experiment-gone", CONFIG, f"expected an experiment, found {os.strerror(error.errno or 0)}")
     return ItemOutcome("unsafe", "failed", (found,), "none")
-
-
-# The checkpoint
-
-
-def audit_checkpoint_item(audited: AuditedExperiment, settings: Settings) -> ItemOutcome:
-    """Audit the checkpoint, by what is known of the runs; those of which nothing is are audited."""
-    try:
-        return _judge_checkpoint(audited, _facts(audited, settings))
-    except ExperimentGone as error:
-        return _gone(error)
-
-
-def repair_checkpoint_item(audited: AuditedExperiment, settings: Settings) -> tuple[ItemOutcome, tuple[Action, ...]]:
-    """Mend the checkpoint by what the disk proves now; the outcome after it, and what was done."""
-    experiment = audited.experiment
-    facts: dict[RunId, RunFacts] = {}
-
-    def read_runs() -> dict[RunId, RunFacts]:
-        facts.update((audit.run, RunFacts.of(audit)) for audit in audit_all(experiment, settings.policy))
-        return facts
-
-    try:
-        try:
-            with Keeping(experiment.root) as keeping:
-                action = repair_checkpoint(experiment, keeping, read_runs)
-        except CannotWrite as error:
-            action = Action("regenerate", CHECKPOINT, "failed", reason=printable(str(error)))
-        after = _judge_checkpoint(audited, facts or _facts(audited, settings))
-    except ExperimentGone as error:
-        return _gone(error), ()
-    return after, () if action is None else (action,)
-
-
-def plan_checkpoint_item(
-    audited: AuditedExperiment, settings: Settings, ahead: Mapping[RunId, RunFacts | None]
-) -> tuple[Action, ...]:
-    """Plan the same for when the runs ``ahead`` are repaired, with what the disk proves of them then.
-
-    ``None`` stands for a run that judges decide about. Their answer is taken to be the one that is recorded, if any is;
-    where agents may run, each run is recorded as it ends.
-    """
-    assert settings.repair is not None
-    try:
-        facts = _facts(audited, settings)
-        checkpoint = Checkpoint(read_checkpoint(audited.experiment)[0].data)
-        for run, found in ahead.items():
-            if found is not None:
-                facts[run] = found
-            elif settings.repair.runs_agents:
-                del facts[run]
-            else:
-                facts[run] = RunFacts("completed", checkpoint.ending_of(run) != "failed")
-        action = planned_repair(audited.experiment, facts)
-    except ExperimentGone:
-        return ()
-    return () if action is None else (action,)
-
-
-def planned_facts(
-    audited: AuditedExperiment, run: RunId, settings: Settings, regenerate: Regenerate, admits: Admits
-) -> RunFacts | None:
-    """What the disk proves of a run once its free repair is done; ``None`` if it can no longer be read."""
-    try:
-        return RunFacts.of(draft_repair(audited.experiment, run, settings.policy, regenerate, admits)[2].plan.audit)
-    except ExperimentGone:
-        return None
-
-
-def settled_facts(audited: AuditedExperiment, settings: Settings) -> dict[RunId, RunFacts]:
-    """What was found of the runs that a repair leaves as they are, so that it need not be found out again."""
-    assert settings.repair is not None
-    again = settings.select if settings.repair.fresh else ()
-    return {
-        run: RunFacts("completed", audited.before[str(run)].passed)
-        for run in audited.experiment.runs()
-        if all(audited.before[item_id].outcome == "passed" for _, item_id in audited.items_of(run))
-        and str(run) not in again
-    }
-
-
-def _facts(audited: AuditedExperiment, settings: Settings) -> dict[RunId, RunFacts]:
-    return {
-        run: audited.facts.get(run) or RunFacts.of(audit_run(audited.experiment, run, settings.policy))
-        for run in audited.experiment.runs()
-    }
-
-
-def _judge_checkpoint(audited: AuditedExperiment, facts: Mapping[RunId, RunFacts]) -> ItemOutcome:
-    findings = audit_checkpoint(*read_checkpoint(audited.experiment), facts)
-    if not findings:
-        return ItemOutcome(checkpoint_status(findings), "passed")
-    status = checkpoint_status(findings)
-    remedy = remedy_of_checkpoint(status, planned_repair(audited.experiment, facts))
-    outcome = ItemOutcome(status, "failed", findings, str(remedy), level=remedy.level)
-    return audited.unless_waived(CHECKPOINT_ID, outcome)

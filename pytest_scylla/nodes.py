@@ -1,4 +1,5 @@
-"""The collection tree: experiment > tier > subtest > run > its judge slots and the run itself; last, the checkpoint.
+"""The collection tree: experiment > tier > subtest > run > its judge slots and the run itself; last, what follows from
+the runs as a whole.
 
 Items are ordinary pytest functions on this tree, so that options, markers and fixtures mean what they mean elsewhere.
 Collecting reads no file: what is expected is known from the experiment, and every worker agrees on it.
@@ -17,24 +18,16 @@ import pytest
 
 from .auditing.findings import finding
 from .auditing.run import garbage_collection_paused
-from .experiment.layout import CHECKPOINT, RunId
+from .experiment.layout import RunId
 from .experiment.wording import printable
-from .items import (
-    audit_checkpoint_item,
-    audit_items,
-    plan_checkpoint_item,
-    plan_items,
-    planned_facts,
-    repair_checkpoint_item,
-    repair_items,
-)
-from .outcomes import CHECKPOINT_ID, AuditedExperiment, ItemOutcome
+from .items import audit_items, plan_items, repair_items
+from .outcomes import AGGREGATES_ID, CHECKPOINT_ID, AuditedExperiment, ItemOutcome
 from .repair.plan import REBUILDABLE
 from .report.item import failure_text, headline
+from .upkeep import UPKEEP, Foreseen, foresee
 
 if TYPE_CHECKING:
     from .asking import Asking
-    from .auditing.checkpoint import RunFacts
     from .judging.contract import Judge
     from .repair.actions import Action
     from .repair.request import Regenerate
@@ -88,16 +81,15 @@ class ExperimentNode(_OfExperiment, pytest.Collector):
         return node
 
     def collect(self) -> Iterator[pytest.Collector | pytest.Item]:
-        """The tiers, then the checkpoint, which follows from the runs."""
+        """The tiers, then what follows from their runs: the checkpoint, and the aggregates."""
         for tier in self.audited.experiment.subtests:
             yield TierNode.from_parent(self, name=tier, nodeid=f"{self.name}/{tier}")
-        if CHECKPOINT_ID in self.audited.selection:
-            place = ItemsNode.from_parent(
-                self, name=CHECKPOINT_ID, nodeid=f"{self.name}/{CHECKPOINT_ID}", path=self.path
-            )
-            item: CheckpointItem = CheckpointItem.from_parent(place, name=CHECKPOINT_ID, callobj=check_checkpoint)
-            item.item_id, item.subject = CHECKPOINT_ID, CHECKPOINT
-            yield item
+        for name, upkeep in UPKEEP.items():
+            if name in self.audited.selection:
+                place = ItemsNode.from_parent(self, name=name, nodeid=f"{self.name}/{name}", path=self.path)
+                item: WholeItem = WholeItem.from_parent(place, name=name, callobj=_CHECKS[name])
+                item.item_id, item.subject = name, upkeep.subject
+                yield item
 
     @cached_property
     def regenerates_as_shipped(self) -> bool:
@@ -532,14 +524,14 @@ class TierItem(ScyllaItem):
         return self.parent.experiment_node.audited.unless_waived(self.item_id, outcome)
 
 
-class CheckpointItem(ScyllaItem):
-    """The checkpoint of an experiment: it has to say what the files of the runs say."""
+class WholeItem(ScyllaItem):
+    """Something that has to say what the files of an experiment's runs say: its checkpoint, or all its aggregates."""
 
     @cached_property
     def outcome(self) -> ItemOutcome:
-        """The verdict on the checkpoint, once its turn has come: in a session that repairs, after the runs."""
+        """The verdict on it, once its turn has come: in a session that repairs, after the runs."""
         node = self.parent.experiment_node
-        found = audit_checkpoint_item(node.audited, node.settings)
+        found = UPKEEP[self.item_id].audit(node.audited, node.settings)
         before = node.audited.before.get(self.item_id)
         return found if before is None else found.after(before, ())
 
@@ -549,28 +541,28 @@ class CheckpointItem(ScyllaItem):
         repair = self.parent.experiment_node.settings.repair
         if repair is None or self.outcome.outcome == "waived" or not repair.admits(self.name, self.outcome.status):
             return False
-        return repair.plan_only or not self.outcome.sound
+        return repair.plan_only or UPKEEP[self.item_id].is_damaged(self.outcome)
 
     def put_right(self, fixture: Callable[[str], Any]) -> None:
-        """Record what the runs' own files say, or only plan it."""
+        """Let it say what the runs' own files say, or only plan that."""
         if not self.asks_for_repair:
             return
-        node = self.parent.experiment_node
+        node, upkeep = self.parent.experiment_node, UPKEEP[self.item_id]
         settings, audited = node.settings, node.audited
         assert settings.repair is not None
         if settings.repair.plan_only:
-            actions = plan_checkpoint_item(audited, settings, self._runs_ahead(fixture("scylla_regenerate")))
+            actions = upkeep.plan(audited, settings, self._runs_ahead(fixture("scylla_regenerate")))
             self.outcome = replace(self.outcome, actions=actions)
         elif audited.in_order:
-            found, actions = repair_checkpoint_item(audited, settings)
+            found, actions = upkeep.repair(audited, settings)
             self.outcome = found.after(audited.before[self.item_id], actions)
         elif self.outcome.level == "regenerate":  # the controlling process does it, once the runs are repaired
             self.outcome = ItemOutcome("sound", "repaired")
 
-    def _runs_ahead(self, regenerate: Regenerate) -> dict[RunId, RunFacts | None]:
-        """What the disk proves of runs once what is planned for them is done; ``None`` where a judge decides that."""
+    def _runs_ahead(self, regenerate: Regenerate) -> dict[RunId, Foreseen | None]:
+        """The runs for which something is planned."""
         node = self.parent.experiment_node
-        ahead: dict[RunId, RunFacts | None] = {}
+        ahead: dict[RunId, Foreseen | None] = {}
         for run in self.config.stash[ASKING].runs:
             if run.experiment_node is not node:
                 continue
@@ -578,7 +570,7 @@ class CheckpointItem(ScyllaItem):
                 ahead[run.run] = None
             elif any(map(run.is_damaged, run.admitted)):
                 admits = run.admitted.__contains__
-                ahead[run.run] = planned_facts(node.audited, run.run, node.settings, regenerate, admits)
+                ahead[run.run] = foresee(node.audited, run.run, node.settings, regenerate, admits)
         return ahead
 
 
@@ -616,6 +608,15 @@ def check_judge_slot(request: pytest.FixtureRequest) -> None:
 def check_checkpoint(request: pytest.FixtureRequest) -> None:
     """The test of a checkpoint."""
     check(request)
+
+
+@pytest.mark.scylla_aggregates
+def check_aggregates(request: pytest.FixtureRequest) -> None:
+    """The test of all aggregates of an experiment."""
+    check(request)
+
+
+_CHECKS = {CHECKPOINT_ID: check_checkpoint, AGGREGATES_ID: check_aggregates}
 
 
 def _existing_ancestor(path: Path, root: Path) -> Path:

@@ -54,8 +54,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--scylla-select",
         action="append",
         metavar="GLOB",
-        help="only the runs and judge slots whose id matches: 'T0/*', 'T5/13/run_10' (with its slots), '*/judge_01'; "
-        "repeatable",
+        help="only the items whose id matches: 'T0/*', 'T5/13/run_10' (with its slots), '*/judge_01', 'checkpoint', "
+        "'aggregates'; repeatable",
     )
     group.addoption(
         "--scylla-subtests",
@@ -114,7 +114,7 @@ def add_options(parser: pytest.Parser) -> None:
         "--repair-status",
         action="append",
         metavar="KIND:STATUS",
-        help="repair only items that an audit finds so: 'run:results', 'slot:failed'; repeatable",
+        help="repair only items that an audit finds so: 'run:results', 'slot:failed', 'checkpoint:stale'; repeatable",
     )
     group.addoption(
         "--repair-anyway",

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .aggregates.facts import RunFigures
 from .auditing.checkpoint import RunFacts
 from .auditing.findings import Finding
 from .auditing.run import RunAudit
@@ -36,6 +37,12 @@ NOT_AUDITED = "not_audited"
 
 CHECKPOINT_ID = "checkpoint"
 """The item id of an experiment's checkpoint."""
+
+AGGREGATES_ID = "aggregates"
+"""The item id of all aggregates of an experiment."""
+
+WHOLES = (CHECKPOINT_ID, AGGREGATES_ID)
+"""The item ids of what follows from an experiment's runs as a whole, in the order in which one follows from another."""
 
 BEYOND = ("item", "judge call", "agent run")
 """What a refusal is about that is no file, by the level of repair that it would take."""
@@ -193,11 +200,11 @@ class AuditedExperiment:
     """An experiment in this session: its name in node ids, what was selected, and the outcomes by item id.
 
     An item id is ``T5/13/run_10`` for a run, ``T5/13/run_10/judge_01`` for a slot, ``checkpoint`` for the checkpoint,
-    and ``T5`` for a tier of which nobody knows the subtests. In a session that repairs, ``before`` is every item's
-    outcome as first audited, and ``drafts`` are the plans that were made then, in the process that made them;
-    ``judge_seconds`` is how long judge calls took, by model, and ``estimates`` what one is expected to take. ``facts``
-    are what the disk proves of runs, as far as this process knows and the session does not change it. ``in_order``:
-    the checkpoint's item comes after all others of the session.
+    ``aggregates`` for all aggregates, and ``T5`` for a tier of which nobody knows the subtests. In a session that
+    repairs, ``before`` is every item's outcome as first audited, and ``drafts`` are the plans that were made then, in
+    the process that made them; ``judge_seconds`` is how long judge calls took, by model, and ``estimates`` what one is
+    expected to take. ``facts`` and ``figures`` are what the disk proves of runs, as far as this process knows and the
+    session does not change it. ``in_order``: the items of :data:`WHOLES` come after all others of the session.
     """
 
     name: str
@@ -207,6 +214,7 @@ class AuditedExperiment:
     before: dict[str, ItemOutcome] = field(default_factory=dict)
     drafts: dict[RunId, Draft] = field(default_factory=dict)
     facts: dict[RunId, RunFacts] = field(default_factory=dict)
+    figures: dict[RunId, RunFigures] = field(default_factory=dict)
     in_order: bool = True
     judge_seconds: list[tuple[str, float]] = field(default_factory=list)
     agent_seconds: list[tuple[str, float]] = field(default_factory=list)
@@ -216,6 +224,11 @@ class AuditedExperiment:
     waivers: Waivers | None = None
     conclusion: Conclusion | None = None
     _reported: set[str] = field(default_factory=set)
+
+    def learn(self, case: Case, audit: RunAudit) -> None:
+        """Take in what the disk proves of a run."""
+        self.facts[audit.run] = RunFacts.of(audit)
+        self.figures[audit.run] = RunFigures.of(case, audit)
 
     def keep(self, item_id: str, outcome: ItemOutcome) -> None:
         """Keep what an item itself reported."""
@@ -251,7 +264,7 @@ class AuditedExperiment:
         for run in self.experiment.runs():
             for _, item_id in self.items_of(run):
                 yield item_id
-        yield CHECKPOINT_ID
+        yield from WHOLES
 
     def items_of(self, run: RunId) -> Iterator[tuple[str, str]]:
         """The name and the id of each item of a run: ``run``, and a slot's such as ``judge_01``."""
@@ -269,7 +282,7 @@ class AuditedExperiment:
         head, _, last = item_id.rpartition("/")
         if last.startswith("judge_"):
             return f"{self.name}/{head}::{last}"
-        if item_id == CHECKPOINT_ID:
+        if item_id in WHOLES:
             return f"{self.name}/{item_id}::{item_id}"
         return f"{self.name}/{item_id}::{'run' if head else 'subtests'}"
 
@@ -310,9 +323,9 @@ class AuditedExperiment:
 
 
 def kind_of(item_id: str) -> str:
-    """What an item is, by its id: "tier", "run", "judge_slot" or "checkpoint"."""
+    """What an item is, by its id: "tier", "run", "judge_slot", "checkpoint" or "aggregates"."""
     if "/" not in item_id:
-        return "checkpoint" if item_id == CHECKPOINT_ID else "tier"
+        return item_id if item_id in WHOLES else "tier"
     return "judge_slot" if "/judge_" in item_id else "run"
 
 

@@ -39,6 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scylla_run: a run of an experiment (pytest-scylla)")
     config.addinivalue_line("markers", "scylla_judge: a judge slot of an experiment (pytest-scylla)")
     config.addinivalue_line("markers", "scylla_checkpoint: the checkpoint of an experiment (pytest-scylla)")
+    config.addinivalue_line("markers", "scylla_aggregates: all aggregates of an experiment (pytest-scylla)")
     roots = config.stash.get(_ROOTS, None)
     if roots is not None:
         from .protocol import ShortProtocol

@@ -15,13 +15,15 @@ from .calling.ledger import Allowance, Ledger
 from .experiment.journal import calls_in
 from .experiment.runner import live_runner
 from .experiment.wording import printable
-from .items import audit_checkpoint_item, draft_items, repair_checkpoint_item, settled_facts
+from .items import draft_items
 from .judging.terms import JudgeTerms
 from .nodes import ASKING, ItemOfRun
-from .outcomes import CHECKPOINT_ID, AuditedExperiment, ItemOutcome, outcome_word
+from .outcomes import AuditedExperiment, ItemOutcome, outcome_word
+from .repair.actions import Action
 from .running.terms import AgentTerms
 from .scheduling import RunScheduling
 from .settings import Settings
+from .upkeep import UPKEEP, Upkeep, settle
 
 _BEFORE, _SESSION, _ESTIMATES = "scylla_before", "scylla_session", "scylla_estimates"
 _IN_ORDER = "scylla_in_order"
@@ -99,7 +101,7 @@ class RepairSession:
             if self._worker_input is not None:
                 found = self._worker_input[_BEFORE][audited.name]
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
-                audited.facts = settled_facts(audited, self._settings)
+                settle(audited, self._settings)
                 audited.in_order = self._worker_input[_IN_ORDER]
                 for terms, known in zip(self._asking.both, self._worker_input[_ESTIMATES][audited.name], strict=True):
                     terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
@@ -108,8 +110,9 @@ class RepairSession:
                 for run in audited.experiment.runs():
                     outcomes = draft_items(audited, run, self._settings)
                     audited.before.update((item_id, outcomes[name]) for name, item_id in audited.items_of(run))
-                audited.before[CHECKPOINT_ID] = audit_checkpoint_item(audited, self._settings)
-            audited.facts = settled_facts(audited, self._settings)
+                for name, upkeep in UPKEEP.items():
+                    audited.before[name] = upkeep.audit(audited, self._settings)
+            settle(audited, self._settings)
             for item_id, outcome in audited.before.items():
                 audited.keep_aside(item_id, outcome)
             if any(outcome.calls or outcome.exhausted for outcome in audited.before.values()):
@@ -173,26 +176,32 @@ class RepairSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Mend checkpoints where xdist's workers could not, since runs were still to be repaired."""
+        """Mend what follows from runs where xdist's workers could not, since runs were still to be repaired."""
         repair = self._settings.repair
         assert repair is not None
         distributed = self._config.pluginmanager.getplugin("dsession")
         if distributed is None or isinstance(distributed.sched, RunScheduling) or repair.plan_only:
             return
         for audited in self._experiments:
-            told = audited.outcomes.get(CHECKPOINT_ID)
-            if told is None or not (told.sound and audited.has_reported(CHECKPOINT_ID)):
-                continue
-            found, actions = audit_checkpoint_item(audited, self._settings), told.actions
-            if found.sound:
-                continue
-            waived = found.outcome == "waived"
-            if not waived and repair.admits(CHECKPOINT_ID, found.status):
-                found, done = repair_checkpoint_item(audited, self._settings)
-                actions = (*actions, *done)
-            audited.keep(CHECKPOINT_ID, found.after(audited.before[CHECKPOINT_ID], actions))
-            if not found.sound and not waived and session.exitstatus == pytest.ExitCode.OK:
-                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            for upkeep in UPKEEP.values():
+                told = audited.outcomes.get(upkeep.item_id)
+                if told is None or not told.sound or not audited.has_reported(upkeep.item_id):
+                    continue
+                if not self._mend(audited, upkeep, told.actions) and session.exitstatus == pytest.ExitCode.OK:
+                    session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _mend(self, audited: AuditedExperiment, upkeep: Upkeep, actions: tuple[Action, ...]) -> bool:
+        """Repair what a worker had left to this process, beside ``actions``; whether it may be as it is then."""
+        assert self._settings.repair is not None
+        found = upkeep.audit(audited, self._settings)
+        if not upkeep.is_damaged(found):
+            return True
+        waived = found.outcome == "waived"
+        if not waived and self._settings.repair.admits(upkeep.item_id, found.status):
+            found, done = upkeep.repair(audited, self._settings)
+            actions = (*actions, *done)
+        audited.keep(upkeep.item_id, found.after(audited.before[upkeep.item_id], actions))
+        return found.sound or waived
 
     def pytest_report_teststatus(
         self, report: pytest.TestReport

@@ -3,7 +3,8 @@
 That way a run's files are read once, and its items follow one another, the run's own last. Correctness does not rest
 on it, since a repair locks its run; what is paid for does: an item that took its worker down is not started again.
 
-A checkpoint follows from runs, wherever they are worked on: it is started once nothing else is left.
+A checkpoint follows from runs, wherever they are worked on, and aggregates from both: they are started once nothing
+else is left, those of an experiment by one worker.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .outcomes import CHECKPOINT_ID
+from .outcomes import WHOLES
 
 if TYPE_CHECKING:
     from xdist.remote import Producer  # type: ignore[import-untyped]
@@ -60,15 +61,15 @@ class _InHand:
 
 
 class RunScheduling:
-    """Hands out units of items, in their order: a run of an experiment each, or a few of the other tests; last, the
-    checkpoints.
+    """Hands out units of items, in their order: a run of an experiment each, or a few of the other tests; last, what
+    follows from the runs of an experiment as a whole.
 
     A worker does not start an item before it knows which is next, or that none is. So each is kept at two items, and
     is bound to its next unit only when it is to start the last item of the one before. What was not sent can still go
     elsewhere, and does not run when the session is to stop.
 
-    A checkpoint may be sent to a worker as well while others are still at work, but then without a next item, so that
-    the worker waits with it.
+    That may be sent to a worker as well while others are still at work, but then without a next item, so that the
+    worker waits with it.
     """
 
     def __init__(self, config: pytest.Config, log: Producer, locate: Callable[[str], object], workers: int) -> None:
@@ -81,7 +82,7 @@ class RunScheduling:
         self._collected: dict[WorkerController, list[str]] = {}  # also by workers that have died since
         self._collection: list[str] | None = None  # what all have collected, once that is known
         self._units: deque[list[int]] = deque()
-        self._checkpoints: set[int] = set()
+        self._wholes: set[int] = set()
 
     @property
     def nodes(self) -> list[WorkerController]:
@@ -154,7 +155,7 @@ class RunScheduling:
         hand = self._in_hand.pop(node)
         begun = [] if self._waits(hand) else hand.sent[:1]
         if rest := [*hand.sent[len(begun) :], *hand.kept]:
-            if rest[0] in self._checkpoints:
+            if rest[0] in self._wholes:
                 self._units.append(rest)
             else:
                 self._units.appendleft(rest)
@@ -186,15 +187,15 @@ class RunScheduling:
             hand.sent.append(hand.kept.pop(0))
 
     def _waits(self, hand: _InHand) -> bool:
-        """Whether a worker is at a checkpoint while something else is left to do, here or elsewhere."""
-        if not hand.sent or hand.sent[0] not in self._checkpoints:
+        """Whether a worker is at what follows from runs while something else is left to do, here or elsewhere."""
+        if not hand.sent or hand.sent[0] not in self._wholes:
             return False
         in_hand = (index for other in self._in_hand.values() for index in (*other.sent, *other.kept))
         left = (index for unit in self._units for index in unit)
-        return any(index not in self._checkpoints for index in (*in_hand, *left))
+        return any(index not in self._wholes for index in (*in_hand, *left))
 
     def _make_units(self, ids: Sequence[str]) -> list[list[int]]:
-        """Units in the order of their first items, whatever came between the items of a run; then the checkpoints.
+        """Units in the order of their first items, whatever came between the items of a run; then what follows.
 
         Other tests go by the piece, so that a module's fixtures are not set up by every worker, and by ever smaller
         pieces, so that no worker has to wait for another at the end.
@@ -204,13 +205,15 @@ class RunScheduling:
         most = self.config.getoption("maxschedchunk") or others
         units: list[list[int]] = []
         runs: dict[str, list[int]] = {}
+        wholes: dict[str, list[int]] = {}
         room = 0
         for index, nodeid in enumerate(ids):
             if ours[index]:
                 run, _, name = nodeid.partition("::")
                 room = 0
-                if name == CHECKPOINT_ID:
-                    self._checkpoints.add(index)
+                if name in WHOLES:
+                    self._wholes.add(index)
+                    wholes.setdefault(run.rpartition("/")[0], []).append(index)
                     continue
                 if run not in runs:
                     units.append(runs.setdefault(run, []))
@@ -221,7 +224,7 @@ class RunScheduling:
                 units.append([])
             units[-1].append(index)
             room, others = room - 1, others - 1
-        return [*units, *([index] for index in sorted(self._checkpoints))]
+        return [*units, *wholes.values()]
 
     def _agrees(self, node: WorkerController, collection: Sequence[str]) -> bool:
         """Whether a worker collected the same as all; if not, it is an error of the session, as with xdist's own."""

@@ -14,10 +14,11 @@ from .experiment.errors import ExperimentError
 from .experiment.expected import load_experiment
 from .experiment.layout import TIER, run_named_in
 from .invocation import Inside
-from .nodes import CheckpointItem, ExperimentNode, InvocationDirectory, RunNode, ScyllaItem
-from .outcomes import CHECKPOINT_ID, NOT_AUDITED, AuditedExperiment, ItemOutcome, Selection, unique_names
+from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem, WholeItem
+from .outcomes import NOT_AUDITED, WHOLES, AuditedExperiment, ItemOutcome, Selection, unique_names
 from .protocol import attach_outcome, user_properties
 from .report import terminal
+from .report.causes import Listing
 from .settings import Settings
 
 
@@ -53,8 +54,8 @@ class AuditSession:
             single = Selection((glob,))
             if not any(item_id in single for audited in self.experiments for item_id in audited.item_ids()):
                 raise pytest.UsageError(
-                    f"--scylla-select={glob!r} matches no run, no judge slot and not the checkpoint; "
-                    f"ids look like T5/13/run_10, T5/13/run_10/judge_01 and {CHECKPOINT_ID}"
+                    f"--scylla-select={glob!r} matches no run, no judge slot and none of {', '.join(WHOLES)}; "
+                    "ids look like T5/13/run_10 and T5/13/run_10/judge_01"
                 )
 
     def locate(self, nodeid: str) -> tuple[AuditedExperiment, str] | None:
@@ -63,7 +64,7 @@ class AuditSession:
         for audited in self.experiments:
             if path.startswith(audited.name + "/"):
                 item_id = path[len(audited.name) + 1 :]
-                if item_id == CHECKPOINT_ID == name:
+                if item_id == name and item_id in WHOLES:
                     return audited, item_id
                 if item_id == run_named_in(item_id) or TIER.fullmatch(item_id):  # a test file may lie at such a path
                     return audited, f"{item_id}/{name}" if name.startswith("judge_") else item_id
@@ -118,9 +119,10 @@ class AuditSession:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
-        """Let a checkpoint come after its runs, from which it follows, whatever order others made of the items."""
+        """Let what follows from runs come after them, in its own order, whatever order others made of the items."""
         result = yield
-        for item in [item for item in items if isinstance(item, CheckpointItem)]:
+        wholes = [item for item in items if isinstance(item, WholeItem)]
+        for item in sorted(wholes, key=lambda item: WHOLES.index(item.item_id)):
             node = item.parent.experiment_node
             ours = (isinstance(other, ScyllaItem) and other.parent.experiment_node is node for other in items)
             last = max(index for index, is_ours in enumerate(ours) if is_ours)
@@ -148,7 +150,7 @@ class AuditSession:
             audited.selected = 0
         for nodeid in nodeids:
             located = self.locate(nodeid)
-            if located is not None and located[1] != CHECKPOINT_ID:
+            if located is not None and located[1] not in WHOLES:
                 located[0].selected += 1
 
     # Running
@@ -227,10 +229,10 @@ class AuditSession:
         """Print the summary; and where many items failed, our own listing instead of one section each."""
         if self._config.option.collectonly:
             return (yield)
-        listed = terminal.Listing(terminalreporter, self.experiments, self._settings)
+        listed = Listing(terminalreporter, self.experiments, self._settings)
         with listed.instead_of_failures():
             result = yield
-        terminal.summary(terminalreporter, self.experiments)
+        terminal.summary(terminalreporter, self.experiments, self._settings)
         for problem in self._unwritten:
             terminalreporter.write_line(f"report not written: {problem}", red=True)
         return result

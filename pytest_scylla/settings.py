@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from .aggregates.status import AGGREGATES_STATUSES
 from .auditing.checkpoint import CHECKPOINT_STATUSES
 from .auditing.evidence import Policy
 from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_LEVEL: Level = "judges"
 """How far a repair goes unless somebody says how far."""
+
+MOST_UNASKED = 50
+"""More calls than these are not made before somebody said how many, or for how much."""
 
 REPORT_SUFFIXES = (".json", ".html", ".md")
 FALLBACK_POLICIES = ("warn", "fail")
@@ -73,8 +77,8 @@ class RepairSettings:
         return self.level != "regenerate"
 
     def admits(self, name: str, status: str) -> bool:
-        """Whether to act on the item ``name`` ("run", "judge_01" or "checkpoint") of this status."""
-        kind = name if name in ("run", "checkpoint") else "slot"
+        """Whether to act on the item ``name`` ("run", "judge_01", "checkpoint" or "aggregates") of this status."""
+        kind = "slot" if name.startswith("judge_") else name
         return not self.statuses or f"{kind}:{status}" in self.statuses
 
 
@@ -215,6 +219,7 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
         *(f"run:{status}" for status in RUN_STATUSES),
         *(f"slot:{status}" for status in SLOT_STATUSES),
         *(f"checkpoint:{status}" for status in CHECKPOINT_STATUSES),
+        *(f"aggregates:{status}" for status in AGGREGATES_STATUSES),
     ]
     statuses = options.repair_status or config.getini("scylla_repair_status")
     for status in statuses:

@@ -130,7 +130,7 @@ class Drafts:
     def _obstacle_in(found: TierSurvey) -> str | None:
         lacking = (run.run for subtest in found.subtests.values() for run in subtest.runs if run.digest is None)
         run = next(lacking, None)
-        return None if run is None else _comes_first(run)
+        return None if run is None else comes_first(run)
 
     def _of_subtest(self, tier: str, subtest: str) -> dict[str, Make]:
         return {
@@ -178,7 +178,7 @@ class Drafts:
     def _read_run(self, run: RunFigures) -> Mapping[str, Json]:
         record = read_run_result(self._root, self._experiment, run.run, self._policy.max_file_size)
         if run.digest is None or not record.sound or digest_of(record.data) != run.digest:
-            raise CannotRegenerate(_comes_first(run.run))
+            raise CannotRegenerate(comes_first(run.run))
         return record.data
 
     # Tiers
@@ -335,7 +335,8 @@ def _due(own: Aggregates, makes: Mapping[str, Make], obstacle: str | None, *, is
             yield Draft(own.file(name), is_there, obstacle, make)
 
 
-def _comes_first(run: RunId) -> str:
+def comes_first(run: RunId) -> str:
+    """Why nothing that a run's record is part of can be made: that record is lost or wrong."""
     return f"run_result.json of {run} has to be rebuilt first"
 
 

@@ -6,11 +6,8 @@ rebuilt where it is lost, and where a record beside it was wrong.
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -20,14 +17,13 @@ from itertools import groupby
 from ..auditing.evidence import DEFAULT_POLICY, Policy
 from ..auditing.run import garbage_collection_paused
 from ..experiment.expected import Experiment
-from ..experiment.journal import stamp
-from ..experiment.keeping import KEEPING, Keeping, Kept
+from ..experiment.keeping import KEEPING, Keeping
 from ..experiment.layout import RunId
 from ..experiment.locks import locked
-from ..experiment.records import Blob, Folder, open_below
-from ..experiment.strict_json import Json
+from ..experiment.records import Folder, read_below
+from ..experiment.replacing import NewFile, put_files
 from ..experiment.wording import printable
-from ..experiment.writing import CannotWrite, directory, naming
+from ..experiment.writing import CannotWrite, naming
 from ..repair.actions import Action, Ending
 from ..repair.request import CannotRegenerate
 from .audit import Survey, audit_aggregates, survey
@@ -38,12 +34,13 @@ from .rebuild import Draft, Drafts
 ITEM = "aggregates"
 """How the journal, and the lock, name all aggregates of an experiment."""
 
-_REBUILDABLE = frozenset(
+REBUILDABLE = frozenset(
     {
         *(f"aggregate-{fault}" for fault in ("missing", "malformed", "invalid", "stale")),
         *("report-missing", "side-file-malformed"),
     }
 )
+"""The codes of findings that a repair solves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +57,13 @@ class _Order:
     @property
     def folder(self) -> str:
         return _folder(self.file)
+
+    def new_file(self) -> NewFile:
+        """What is to be written.
+
+        :raises CannotRegenerate: it cannot be made.
+        """
+        return NewFile(self.file, self.draft.make(), ITEM, "regenerate", self.solves)
 
     def action(self, outcome: Ending, reason: str | None = None) -> Action:
         kept = outcome in ("done", "planned")
@@ -123,11 +127,11 @@ def _orders(root: Folder, experiment: Experiment, found: Survey, policy: Policy)
     wrong = {
         _folder(file)
         for file, codes in faults.items()
-        if any(code in _REBUILDABLE and code.startswith("aggregate-") and code != "aggregate-missing" for code in codes)
+        if any(code in REBUILDABLE and code.startswith("aggregate-") and code != "aggregate-missing" for code in codes)
     }
     orders = []
     for draft in Drafts(root, experiment, found, policy, datetime.now(timezone.utc)).of_tiers():
-        codes = tuple(sorted(_REBUILDABLE.intersection(faults.get(draft.file, ()))))
+        codes = tuple(sorted(REBUILDABLE.intersection(faults.get(draft.file, ()))))
         beside = draft.file.endswith(".md") and draft.is_there and _folder(draft.file) in wrong
         if codes or beside:
             orders.append(_Order(draft, codes))
@@ -147,107 +151,29 @@ def _folder(file: str) -> str:
 # Writing
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a file goes: its directory, its new content, and what lies there now."""
-
-    order: _Order
-    data: bytes
-    folder: Folder
-    kept: Kept | None
-    status: os.stat_result | None
-
-    def journal_entry(self) -> bytes:
-        replaced: dict[str, Json] | None = None
-        if self.kept is not None and self.status is not None:
-            mode = f"{self.status.st_mode & 0o7777:04o}"
-            replaced = {**self.kept.as_data(), "mode": mode, "modified": _modified(self.status)}
-        entry = {
-            **stamp(),
-            "item": ITEM,
-            "what": "regenerate",
-            "file": self.order.file,
-            "sha256": sha256(self.data).hexdigest(),
-            "solves": list(self.order.solves),
-            "sources": [],
-            "replaced": replaced,
-        }
-        return json.dumps(entry).encode() + b"\n"
-
-
 def _carry_out(keeping: Keeping, orders: Sequence[_Order]) -> tuple[dict[str, Action], dict[str, bytes]]:
     """Write a directory after the other: what came of each file, and the hashes of those that were written."""
     endings: dict[str, Action] = {}
     written: dict[str, bytes] = {}
     failure = ""
     for _, together in groupby(orders, key=lambda order: order.folder):
-        batch = tuple(together)
+        batch = {order.file: order for order in together}
         if not failure:
             made = []
-            for order in batch:
+            for order in batch.values():
                 try:
-                    made.append((order, order.draft.make()))
+                    made.append(order.new_file())
                 except CannotRegenerate as error:
                     endings[order.file] = order.action("refused", printable(str(error)))
             try:
-                for order, data in _write(keeping, made):
-                    endings[order.file] = order.action("done")
-                    written[order.file] = sha256(data).digest()
+                for new in put_files(keeping, made):
+                    endings[new.file] = batch[new.file].action("done")
+                    written[new.file] = sha256(new.data).digest()
             except CannotWrite as error:
                 failure = printable(str(error))
-        for order in batch:
+        for order in batch.values():
             endings.setdefault(order.file, order.action("failed", failure))
     return endings, written
-
-
-def _write(keeping: Keeping, made: Sequence[tuple[_Order, bytes]]) -> Iterator[tuple[_Order, bytes]]:
-    """Write the files of one directory, yielding each once it is in its place.
-
-    :raises CannotWrite: one of them could not be written; those that were not yielded are as before.
-    """
-    with ExitStack() as opened_here:
-        for order, _ in made:
-            opened_here.callback(keeping.discard, order.file)
-        places = [_prepare(keeping, opened_here, order, data) for order, data in made]
-        if places:
-            keeping.write_journal(b"".join(place.journal_entry() for place in places))
-        for place in places:
-            file = place.order.file
-            if place.kept is not None and place.kept.sha256 is None:
-                keeping.move_directory(file, place.folder, place.kept)
-            keeping.put_in_place(file, place.folder)
-            with naming(file):
-                os.fsync(place.folder.descriptor)
-            yield place.order, place.data
-
-
-def _prepare(keeping: Keeping, opened_here: ExitStack, order: _Order, data: bytes) -> _Place:
-    *parts, name = order.file.split("/")
-    folder = keeping.experiment
-    for part in parts:
-        with naming(order.file):
-            folder = opened_here.enter_context(directory(folder, part))
-    with naming(order.file):
-        try:
-            status = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
-            keeping.stage(order.file, data)
-            return _Place(order, data, folder, None, None)
-    if stat.S_ISDIR(status.st_mode):
-        keeping.stage(order.file, data)
-        return _Place(order, data, folder, keeping.place_for_directory(order.file), status)
-    old = folder.read(name, status.st_size)
-    if old.state != "sound":
-        raise CannotWrite(f"{order.file}: {old.reason or 'it disappeared'}")
-    keeping.stage(order.file, data, status)
-    return _Place(order, data, folder, keeping.quarantine(order.file, old.data, status), status)
-
-
-def _modified(status: os.stat_result) -> str | None:
-    try:
-        return datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
-    except (ValueError, OverflowError, OSError):  # a file may claim a year beyond the calendar's
-        return None
 
 
 def _held_to(
@@ -267,20 +193,8 @@ def _held_to(
             reason = None
             if file in left:
                 reason = f"audited again, it still has {left[file]}"
-            elif sha256(_read_back(root, file, policy)).digest() != digest:
+            elif sha256(read_below(root, file, policy.max_file_size).data).digest() != digest:
                 reason = "read again, it is not what was written"
             if reason is not None:
                 held[file] = replace(endings[file], outcome="failed", solved=(), reason=reason)
     return held
-
-
-def _read_back(root: Folder, file: str, policy: Policy) -> bytes:
-    *parts, name = file.split("/")
-    folder = open_below(root, parts)
-    if isinstance(folder, Blob):
-        return b""
-    try:
-        return folder.read(name, policy.max_file_size).data
-    finally:
-        if folder is not root:
-            folder.close()

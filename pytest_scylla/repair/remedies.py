@@ -36,7 +36,7 @@ class Remedy:
 
 _AGENT_RUN = Remedy("agents", "agent run", "run the agent again, then its judges", calls=1)
 _PERSON = Remedy(None, "", "none: sound records contradict each other, a person has to decide")
-_UNSAFE = Remedy(None, "", "none: put a regular file or directory in its place first")
+UNSAFE = Remedy(None, "", "none: put a regular file or directory in its place first")
 _REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
 _WARNING = Remedy(None, "", "none needed: only --scylla-strict makes a warning fail")
 
@@ -47,13 +47,13 @@ _FOR_RUNS: dict[RunStatus, Remedy] = {
     "partial": _AGENT_RUN,
     "missing": _AGENT_RUN,
     "conflict": _PERSON,
-    "unsafe": _UNSAFE,
+    "unsafe": UNSAFE,
 }
 _FOR_SLOTS: dict[SlotStatus, Remedy] = {
     "complete": _WARNING,
     "agent_failed": _AGENT_RUN,
     "conflict": _PERSON,
-    "unsafe": _UNSAFE,
+    "unsafe": UNSAFE,
 }
 
 
@@ -73,7 +73,7 @@ def remedy_of_checkpoint(status: CheckpointStatus, planned: Action | None) -> Re
     if status == "conflict":
         return _PERSON
     if status == "unsafe":
-        return _UNSAFE
+        return UNSAFE
     if planned is not None and planned.outcome == "refused":
         return Remedy(None, "", f"none: {planned.reason}")
     return Remedy("regenerate", "free", "record what the runs' own files say")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from ..auditing.findings import RUN_STATUSES, SLOT_STATUSES
@@ -42,6 +43,16 @@ def count(audited: AuditedExperiment, *, before: bool = False) -> Counts:
                 row[outcome.status] += 1
                 row["fallback"] += outcome.fallback and outcome.status == "complete"
     return {"runs": runs, "judge_slots": {**slots, "by_slot": by_slot}}
+
+
+def count_by_tier(audited: AuditedExperiment) -> dict[str, Counts]:
+    """The same by tier, but for the single slots: ``runs`` and ``judge_slots`` by status, those that occur."""
+    tiers: dict[str, Counts] = {}
+    for run in audited.experiment.runs():
+        row = tiers.setdefault(run.tier, {"runs": Counter(), "judge_slots": Counter()})
+        for name, item_id in audited.items_of(run):
+            row["runs" if name == "run" else "judge_slots"][audited.outcomes.get(item_id, UNKNOWN).status] += 1
+    return tiers
 
 
 def completeness(audited: AuditedExperiment) -> float | None:

@@ -17,9 +17,9 @@ from ..auditing.findings import RUN_STATUSES, SLOT_STATUSES
 from ..experiment.wording import printable
 from ..outcomes import NOT_AUDITED, AuditedExperiment
 from ..settings import Settings
+from .causes import Cause, causes, command_for
 from .counts import Counts, count
 from .gate import conclusion_lines, waiver_lines
-from .terminal import Cause, causes, command_for
 
 MOST_ANNOTATIONS = 10
 MAX_SUMMARY = 1024 * 1024

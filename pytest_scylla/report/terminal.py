@@ -1,4 +1,7 @@
-"""What a person reads on the terminal: header, listing of failures by cause, summary.
+"""What a person reads on the terminal before and after the items: the header and the summary.
+
+They are lines of plain text, written by pytest's own writer: it knows about the terminal's width and colours, and a log
+of CI, a narrow window and a screen reader show the same. No line needs more than 80 columns but for names.
 
 All texts that come from an experiment are printable by the time they get here: names of models are quoted, findings
 are made so (see :mod:`..experiment.wording`).
@@ -7,11 +10,8 @@ are made so (see :mod:`..experiment.wording`).
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import pytest
 
@@ -20,21 +20,19 @@ from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
 from ..experiment.keeping import KEEPING
 from ..experiment.layout import CHECKPOINT
 from ..experiment.wording import printable
-from ..outcomes import CHECKPOINT_ID, NOT_AUDITED, AuditedExperiment, ItemOutcome, kind_of, run_of
+from ..outcomes import AGGREGATES_ID, CHECKPOINT_ID, NOT_AUDITED, WHOLES, AuditedExperiment, run_of
 from ..repair.actions import Action, Level
 from ..settings import Settings
-from .counts import Counts, count
+from .causes import EXAMPLES, MANY
+from .counts import Counts, count, count_by_tier
 from .item import action_line, duration, money, total_cost, total_seconds
-
-MANY = 30
-"""Above this many failing items they are listed by cause instead of one by one."""
+from .next_step import next_command
 
 _ALWAYS_SHOWN = {
     "runs": ("completed", "results", "failed", "partial", "missing"),
     "judge_slots": ("complete", "missing", "failed", "agent_failed"),
     "one slot": ("complete", "missing", "failed"),
 }
-_EXAMPLES = 3
 _CALLED: dict[Level, tuple[tuple[str, str], str, str, str]] = {
     "agents": (("ran agents", "would run agents"), "run", "agent", "came to an end"),
     "judges": (("asked judges", "would ask judges"), "call", "slot", "judged"),
@@ -65,8 +63,8 @@ def header(audited: AuditedExperiment) -> list[str]:
 # Summary
 
 
-def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExperiment]) -> None:
-    """Print how many runs and slots have which status, and the warnings; less with -q, more with -v."""
+def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExperiment], settings: Settings) -> None:
+    """Print how many runs and slots have which status, and what is wrong; less with -q, more with -v."""
     verbosity = reporter.config.get_verbosity()
     if verbosity < -1:
         return
@@ -75,6 +73,8 @@ def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExpe
         reporter.write_sep("=", printable(title))
         for line in summary_lines(audited, verbosity):
             reporter.write_line(line)
+        if verbosity >= 0 and (command := next_command(audited, settings)):
+            reporter.write_line(f"next: {command}")
 
 
 def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
@@ -85,42 +85,78 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
         lines = _comparison(count(audited, before=True), counts)
     else:
         lines = _table(counts, by_slot=verbosity >= 0)
-    lines += _checkpoint_lines(audited, verbosity)
+    if verbosity >= 0:
+        lines += _tier_lines(audited)
+    lines += _whole_lines(audited, verbosity)
     if audited.before:
         lines += repair_lines(audited, verbosity)
     if audited.experiment.unknown_tiers:
         lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
-    warned = [(item_id, found) for item_id, found in _warnings(audited)]
-    if verbosity > 0:
-        lines += [f"warning: {item_id}: {found}" for item_id, found in warned]
-    elif verbosity == 0 and warned:
-        lines.append("warnings")
-        codes = Counter(found.code for _, found in warned)
-        width = max(map(len, codes))
-        lines += [f"  {number:>6} {code:<{width}}  {CODES[code].meaning}" for code, number in codes.most_common()]
-    elif warned:
-        lines.append(f"warnings      {len(warned)}")
+    return lines + _finding_lines(audited, verbosity)
+
+
+def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
+    """How checkpoint and aggregates stand, where that is worth a line: one is not sound, or was not, or all is told."""
+    lines = []
+    for item_id in WHOLES:
+        outcome = audited.outcomes.get(item_id)
+        if outcome is None or (outcome.outcome == "passed" and verbosity <= 0):
+            continue
+        was = audited.status_before(item_id) or outcome.status
+        codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
+        told = outcome.status.replace(NOT_AUDITED, "not audited") + (f" ({codes})" if codes else "")
+        lines.append(f"{item_id:12}  {told}{f', was {was}' if was != outcome.status else ''}")
     return lines
 
 
-def _checkpoint_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
-    """How the checkpoint stands, where that is worth a line: it is not sound, or was not, or much is to be told."""
-    outcome = audited.outcomes.get(CHECKPOINT_ID)
-    if outcome is None or (outcome.outcome == "passed" and verbosity <= 0):
-        return []
-    was = audited.status_before(CHECKPOINT_ID) or outcome.status
-    told = outcome.status.replace(NOT_AUDITED, "not audited")
-    told += f" ({', '.join(found.code for found in outcome.findings)})" if outcome.findings else ""
-    return [f"{'checkpoint':12}  {told}{f', was {was}' if was != outcome.status else ''}"]
+def _finding_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
+    """What was found, by code, errors first, each with one example; with -v all that pytest does not tell."""
+    by_code: dict[str, list[tuple[str, Finding]]] = {}
+    for item_id, found in _findings(audited):
+        by_code.setdefault(found.code, []).append((item_id, found))
+    ranked = sorted(by_code.values(), key=lambda told: (told[0][1].severity != "error", -len(told), told[0][1].code))
+    warned = [one for told in ranked for one in told if one[1].severity == "warning"]
+    if verbosity < 0:
+        return [f"warnings      {len(warned)}"] if warned else []
+    if verbosity > 0:
+        return [f"warning: {item_id}: {found}" for item_id, found in warned]
+    lines = ["findings"] if ranked else []
+    for told in ranked:
+        found = told[0][1]
+        warning = " (warning)" if found.severity == "warning" else ""
+        lines.append(f"  {len(told):>6} {found.code}{warning}: {CODES[found.code].meaning}")
+        lines.append(f"         e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}")
+    return lines
 
 
-def _warnings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
+def _findings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
     for found in audit_experiment(audited.experiment):
         yield audited.name, found
     for item_id in sorted(audited.outcomes):
         for found in audited.outcomes[item_id].findings:
-            if found.severity == "warning":
-                yield item_id, found
+            yield item_id, found
+
+
+def _tier_lines(audited: AuditedExperiment) -> list[str]:
+    """How many runs and judge slots of each tier have which status: a column a status that occurs."""
+    tiers = count_by_tier(audited)
+    if len(tiers) < 2:
+        return []
+    statuses = {
+        kind: [status for status in (*known, NOT_AUDITED) if any(row[kind][status] for row in tiers.values())]
+        for kind, known in (("runs", RUN_STATUSES), ("judge_slots", SLOT_STATUSES))
+    }
+    rows = [["tier", "runs", *statuses["runs"], "slots", *statuses["judge_slots"]]]
+    for tier, row in tiers.items():
+        cells = [tier]
+        for kind, names in statuses.items():
+            cells += [str(row[kind].total()), *(str(row[kind][status] or "-") for status in names)]
+        rows.append(cells)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).replace("_", " ")
+        for cells in rows
+    ]
 
 
 def _table(counts: Counts, *, by_slot: bool) -> list[str]:
@@ -174,15 +210,13 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     for verb, ending in (("rebuilt", "done"), ("would rebuild", "planned")):
         found = [(item_id, action) for item_id, action in _of(actions, "regenerate") if action.outcome == ending]
         if found:
-            runs = len({run_of(item_id) for item_id, _ in found if item_id != CHECKPOINT_ID})
-            # A file that follows from several judgments is made as often.
-            files = {file: action for _, action in found for file in action.files}
-            lines.append(f"{verb} {_amount(files, runs)}")
+            lines.append(f"{verb} {_amount(found)}")
             if verbosity > 0 or (ending == "planned" and len(found) <= MANY and verbosity == 0):
                 lines += [f"  {action_line(action)}" for _, action in found]
             elif verbosity == 0:
-                names = Counter(_kind_of_file(action.what) for action in files.values())
-                lines += [f"  {number:>6} {name}" for name, number in names.most_common()]
+                # A file that follows from several judgments is made as often.
+                files = {file: _kind_of_file(item_id, action) for item_id, action in found for file in action.files}
+                lines += [f"  {number:>6} {name}" for name, number in Counter(files.values()).most_common()]
     for level in _CALLED:
         lines += _call_lines(audited, list(_of(actions, level)), level)
     if any(action.outcome == "done" for _, action in actions):
@@ -194,7 +228,7 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     failed = [(item_id, action) for item_id, action in actions if action.outcome == "failed"]
     lines += [f"  {item_id}: {action_line(action)}" for item_id, action in failed[: None if verbosity > 0 else MANY]]
     passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
-    lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(_EXAMPLES)]
+    lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(EXAMPLES)]
     left = Counter(
         _EXHAUSTED if found.exhausted else _NEEDS[found.level]
         for found in audited.outcomes.values()
@@ -204,11 +238,19 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     return lines
 
 
-def _amount(files: Iterable[str], runs: int) -> str:
-    """How many of the files are in runs, of which there are so many, and the checkpoint by its name."""
-    in_runs = sum(file != CHECKPOINT for file in files)
-    parts = [f"{in_runs} file{_s(in_runs)} in {runs} run{_s(runs)}"] if in_runs else []
-    return " and ".join([*parts, *(file for file in files if file == CHECKPOINT)])
+def _amount(actions: Sequence[tuple[str, Action]]) -> str:
+    """How many files are in runs, and in how many; the checkpoint by its name; how many are aggregates."""
+    runs = {run_of(item_id) for item_id, _ in actions if item_id not in WHOLES}
+    files = {file: item_id for item_id, action in actions for file in action.files}
+    aggregates = sum(item_id == AGGREGATES_ID for item_id in files.values())
+    in_runs = sum(item_id not in WHOLES for item_id in files.values())
+    parts = [
+        f"{in_runs} file{_s(in_runs)} in {len(runs)} run{_s(len(runs))}" if in_runs else "",
+        CHECKPOINT if CHECKPOINT_ID in files.values() else "",
+        f"{aggregates} aggregate{_s(aggregates)}" if aggregates else "",
+    ]
+    *others, last = filter(None, parts)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _of(actions: Iterable[tuple[str, Action]], level: Level) -> Iterator[tuple[str, Action]]:
@@ -244,135 +286,12 @@ def _gave_an_answer(action: Action) -> bool:
     return action.outcome == "done" and not (action.reason or "").startswith("fallback: ")
 
 
-def _kind_of_file(what: str) -> str:
-    """A run's file as it is, a slot's without the slot."""
-    return what.split("/")[-1] if what.startswith("judge/judge_") else what
+def _kind_of_file(item_id: str, action: Action) -> str:
+    """A run's file as it is, a slot's without the slot, and aggregates as just that."""
+    if item_id == AGGREGATES_ID:
+        return "aggregates"
+    return action.what.split("/")[-1] if action.what.startswith("judge/judge_") else action.what
 
 
 def _s(number: int) -> str:
     return "s" * (number != 1)
-
-
-# Failures by cause
-
-
-@dataclass
-class Cause:
-    """Failing items with the same kind, status and first finding."""
-
-    kind: str
-    status: str
-    code: str
-    remedy: str
-    items: list[str] = field(default_factory=list)
-    with_slots: int = 0
-
-    @property
-    def title(self) -> str:
-        """How many they are, and what is wrong with them."""
-        noun = self.kind.replace("_", " ")
-        slots = f", with {self.with_slots} judge slots that wait for them" if self.with_slots else ""
-        return f"{len(self.items)} {noun}{_s(len(self.items))} {self.status}: {self.code}{slots}"
-
-    @property
-    def meaning(self) -> str:
-        """What that means, in a sentence."""
-        return CODES[self.code].meaning if self.code in CODES else "It was not looked at to the end."
-
-    @property
-    def examples(self) -> str:
-        """The first of the items."""
-        return ", ".join(self.items[:_EXAMPLES]) + (", .." if len(self.items) > _EXAMPLES else "")
-
-
-class Listing:
-    """Our own listing of failing items, where there are too many for a section each.
-
-    pytest would print some five lines for each, and take seconds: it is replaced unless -v or --tb asks for it.
-    """
-
-    def __init__(
-        self,
-        reporter: pytest.TerminalReporter,
-        experiments: Sequence[AuditedExperiment],
-        settings: Settings,
-    ) -> None:
-        self._reporter = reporter
-        self._experiments = experiments
-        self._settings = settings
-
-    @contextmanager
-    def instead_of_failures(self) -> Iterator[None]:
-        """While active, pytest's own summaries do not see our failing items; the listing is printed instead."""
-        stats = self._reporter.stats
-        failed = stats.get("failed", [])
-        ours = [report for report in failed if getattr(report, "scylla_outcome", None)]
-        config = self._reporter.config
-        if len(ours) <= MANY or config.get_verbosity() > 0 or config.option.tbstyle != "auto":
-            yield
-            return
-        hidden = set(map(id, ours))
-        stats["failed"] = [report for report in failed if id(report) not in hidden]
-        try:
-            yield
-        finally:
-            stats["failed"] = failed
-        if config.get_verbosity() >= -1:
-            self._print(len(ours))
-
-    def _print(self, failing: int) -> None:
-        self._reporter.write_sep("=", f"{failing} items are not sound, by cause")
-        for audited in self._experiments:
-            for line in causes_lines(audited, self._settings):
-                self._reporter.write_line(line)
-
-
-def causes_lines(audited: AuditedExperiment, settings: Settings) -> list[str]:
-    """The failing items of an experiment by cause: how many, three of them, what to do, what to type next."""
-    lines = []
-    for cause in causes(audited):
-        lines += [
-            cause.title,
-            f"    {cause.meaning}",
-            f"    {cause.examples}",
-            f"    repair: {cause.remedy}",
-            f"    look at one: {command_for(audited, cause.items[0], settings)}",
-            "",
-        ]
-    return lines
-
-
-def causes(audited: AuditedExperiment) -> list[Cause]:
-    """The failing items of an experiment by cause, that of most items first."""
-    found: dict[tuple[str, str, str, str], Cause] = {}
-    absent_runs: dict[str, Cause] = {}
-    for item_id in sorted(audited.outcomes):  # a run comes before its slots
-        outcome = audited.outcomes[item_id]
-        if outcome.outcome not in ("failed", "crashed"):
-            continue
-        kind = kind_of(item_id)
-        if outcome.status == "agent_failed" and (run := absent_runs.get(run_of(item_id))):
-            run.with_slots += 1
-            continue
-        code = _first_code(outcome)
-        cause = found.setdefault(
-            (kind, outcome.status, code, outcome.remedy), Cause(kind, outcome.status, code, outcome.remedy)
-        )
-        cause.items.append(item_id)
-        if kind == "run" and outcome.status in ("missing", "failed", "partial"):
-            absent_runs[item_id] = cause
-    return sorted(found.values(), key=lambda cause: (-len(cause.items), cause.kind, cause.code))
-
-
-def _first_code(outcome: ItemOutcome) -> str:
-    for found in (*outcome.errors, *outcome.findings):
-        return found.code
-    return outcome.outcome
-
-
-def command_for(audited: AuditedExperiment, item_id: str, settings: Settings) -> str:
-    """The command that looks at one item."""
-    words = ["pytest", f"--scylla-exp={audited.experiment.given}", f"--scylla-select={item_id}"]
-    if settings.subtests is not None:
-        words.append(f"--scylla-subtests={settings.subtests}")
-    return printable(shlex.join(words), 1000)

@@ -30,6 +30,10 @@ ALONE = (*NOT_RANDOM, *NO_OTHERS)
 SLOTS = ("judge_01", "judge_02", "judge_03")
 CHECKPOINT = "checkpoint"
 """The item of an experiment's checkpoint."""
+AGGREGATES = "aggregates"
+"""The item of an experiment's aggregates."""
+WHOLES = (CHECKPOINT, AGGREGATES)
+"""The items of what follows from all runs."""
 
 RUN_COUNTS = ("completed", "results", "failed", "partial", "missing", "conflict", "unsafe", "not_audited")
 SLOT_COUNTS = ("complete", "missing", "failed", "agent_failed", "conflict", "unsafe", "not_audited")
@@ -47,12 +51,12 @@ def counted_ids(plan: Plan | None = None) -> list[str]:
 
 def item_ids(plan: Plan | None = None) -> list[str]:
     """The id of every item of a plan's experiment, in the order in which they run."""
-    return [*counted_ids(plan), CHECKPOINT]
+    return [*counted_ids(plan), *WHOLES]
 
 
 def node_id(item_id: str, name: str = "exp") -> str:
     """The node id of an item of the experiment that is called ``name``."""
-    if item_id == CHECKPOINT:
+    if item_id in WHOLES:
         return f"{name}/{item_id}::{item_id}"
     head, _, last = item_id.rpartition("/")
     return f"{name}/{head}::{last}" if last.startswith("judge_") else f"{name}/{item_id}::run"
@@ -149,7 +153,7 @@ def damaged_in_several_ways(experiment: Path) -> list[str]:
     lose_run_result(experiment, "T1/01/run_01")
     lose_judgment(experiment, "T1/02/run_01/judge_02")
     absent = [f"T0/00/run_02/{slot}" for slot in SLOTS]
-    return [*absent, "T0/00/run_02", "T1/01/run_01", "T1/02/run_01/judge_02", CHECKPOINT]
+    return [*absent, "T0/00/run_02", "T1/01/run_01", "T1/02/run_01/judge_02", CHECKPOINT, AGGREGATES]
 
 
 # What lies in a directory, to the last bit
@@ -270,7 +274,7 @@ class Project:
         """Run a session in a process of its own."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(cwd or self.path)
-            return self.pytester.runpytest_subprocess(*(ALONE if alone else NOT_RANDOM), *args, timeout=120)
+            return self.pytester.runpytest_subprocess(*(ALONE if alone else NOT_RANDOM), *args, timeout=600)
 
     def audit_apart(
         self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True
