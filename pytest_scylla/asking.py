@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .auditing.run import examine
@@ -45,7 +47,7 @@ class Asking:
     """
 
     def __init__(self, repair: RepairSettings, terms: JudgeTerms, agent_terms: AgentTerms) -> None:
-        self._repair = repair
+        self.repair = repair
         self.terms = terms
         self.agent_terms = agent_terms
         self.runs: tuple[RunNode, ...] = ()
@@ -61,10 +63,10 @@ class Asking:
     @property
     def held_back(self) -> str:
         """Why nobody is asked at all; "" where they are."""
-        allowed = self._repair.budget_usd is not None or self._repair.max_calls is not None
+        allowed = self.repair.budget_usd is not None or self.repair.max_calls is not None
         if allowed or self.planned <= MOST_UNASKED:
             return ""
-        kinds = "judge calls and agent runs" if self._repair.runs_agents else "judge calls"
+        kinds = "judge calls and agent runs" if self.repair.runs_agents else "judge calls"
         return (
             f"not-run: {self.planned} {kinds} are planned, more than {MOST_UNASKED}; "
             "allow them with --repair-max-calls=N or --repair-budget=USD"
@@ -134,7 +136,7 @@ class Asking:
             regenerate,
             run.admitted.__contains__,
             named=run.is_named,
-            anew=run.is_named and self._repair.fresh,
+            anew=run.is_named and self.repair.fresh,
             own_workspaces=not node.makes_workspaces_as_shipped,
         )
 
@@ -146,7 +148,7 @@ class Asking:
         latest: datetime | None = None
         while isinstance(result := work.proceed(), Waiting):
             now = datetime.now(timezone.utc)
-            latest = latest or now + timedelta(seconds=self._repair.max_wait)
+            latest = latest or now + timedelta(seconds=self.repair.max_wait)
             if result.until > max(latest, now + _MOMENT):
                 reason = f"{result.reason}; until {result.until.isoformat(timespec='seconds')}"
                 return work.give_up(reason), elsewhere
@@ -175,7 +177,7 @@ class Asking:
         run.judged.add(slot)
         if judged.not_run:
             run.leave(slot)
-        elif self._repair.runs_agents and not run.slots_to_judge:
+        elif self.repair.runs_agents and not run.slots_to_judge:
             record_run(node.audited, judged.audit)
             tidy_up(node.audited.experiment, run.run, node.settings.policy)
 
@@ -196,8 +198,10 @@ class Asking:
             model, left = None, self._left(others)
         else:
             model, left = _model_of(waiting, waiting_item), self._left((waiting, *others))
+        paused = cache(self._paused_models)
         for run, slot in left:
-            if _model_of(run, slot) != model and not self._is_paused(run, slot):
+            of_slot, root = _model_of(run, slot), run.experiment_node.audited.experiment.root
+            if of_slot != model and of_slot not in paused(root):
                 try:
                     result = self._judging(run, slot, regenerate).proceed(wait=False)
                 except (Held, ExperimentGone):
@@ -216,10 +220,9 @@ class Asking:
                 if (run, slot) not in self._broken:
                     yield run, slot
 
-    def _is_paused(self, run: RunNode, slot: str) -> bool:
-        root = run.experiment_node.audited.experiment.root
+    def _paused_models(self, root: Path) -> frozenset[str]:
         held = pauses(root, datetime.now(timezone.utc))
-        return any((pause.command, pause.model) == (self.terms.command, _model_of(run, slot)) for pause in held)
+        return frozenset(pause.model for pause in held if pause.command == self.terms.command)
 
 
 def _planned(level: Level, what: str, terms: Terms, model: str, reason: str | None) -> Action:

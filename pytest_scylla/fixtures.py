@@ -11,8 +11,7 @@ from .repair.regenerate import regenerate
 if TYPE_CHECKING:
     from .judging.contract import Judge
     from .repair.request import Regenerate
-    from .running.contract import Agent
-    from .running.workspace import MakeWorkspace
+    from .running.contract import Agent, MakeWorkspace
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +71,9 @@ def scylla_judge(pytestconfig: pytest.Config) -> Judge:
             return judge
     """
     from .judging.command import command_judge
-    from .settings import read_settings
+    from .nodes import ASKING
 
-    repair = read_settings(pytestconfig).repair
-    assert repair is not None
-    return command_judge(repair.judge)
+    return command_judge(pytestconfig.stash[ASKING].repair.judge)
 
 
 @pytest.fixture(scope="session")
@@ -96,12 +93,11 @@ def scylla_agent(pytestconfig: pytest.Config) -> Agent:
 
     The default runs a command line: ``claude``, ``codex``, ``gemini``, or that of ``scylla_agent_command``.
     """
+    from .nodes import ASKING
     from .running.command import command_agent
-    from .settings import read_settings
 
-    repair = read_settings(pytestconfig).repair
-    assert repair is not None
-    return command_agent(repair.agent.name, repair.agent.command, repair.agent.environment)
+    agent = pytestconfig.stash[ASKING].repair.agent
+    return command_agent(agent.name, agent.command, agent.environment)
 
 
 @pytest.fixture(scope="session")

@@ -305,16 +305,8 @@ class JudgingProgress:
         self._thread.start()
 
     def _takes_call(self, item: _Planned) -> bool:
-        repair, outcome = self._settings.repair, item.audited.before.get(item.item_id)
-        if repair is None or outcome is None or outcome.outcome == "waived":
-            return False
-        if not repair.admits(item.name, outcome.status):
-            return False
-        if repair.fresh:
-            return True
-        asks_judge = outcome.level == "judges" and repair.asks_judges and item.name != "run"
-        runs_agent = outcome.level == "agents" and repair.runs_agents
-        return (asks_judge or runs_agent) and (outcome.calls > 0 or (outcome.exhausted and repair.retry))
+        repair = self._settings.repair
+        return repair is not None and repair.calls_for(item.name, item.audited.before.get(item.item_id)) > 0
 
     def _end(self) -> None:
         self._over.set()

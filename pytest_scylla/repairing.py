@@ -87,11 +87,6 @@ class RepairSession:
             further += ", agents again where they did not come to an end"
         return f"scylla: repairs at level {level}: files from surviving files; {further}"
 
-    @property
-    def planned_calls(self) -> int:
-        """How many judge calls the session's selection takes."""
-        return self._asking.planned
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
         """Audit everything, or in an xdist worker take over what the controlling process found."""
@@ -138,41 +133,30 @@ class RepairSession:
         }
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Learn which runs there are to work on, and how many judge calls that takes."""
+        """Learn which runs there are to work on, and how many calls that takes."""
         ours = [item for item in session.items if isinstance(item, ItemOfRun)]
         self._asking.runs = tuple(dict.fromkeys(item.parent for item in ours))
-        self._count_calls((item.parent.experiment_node.audited, item.item_id) for item in ours)
+        self._count_calls((item.parent.experiment_node.audited, item.name, item.item_id) for item in ours)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, ids: list[str]) -> None:
-        """Learn from a worker how many judge calls there are to be."""
+        """Learn from a worker how many calls there are to be."""
         selected = set(ids)
         self._count_calls(
-            (audited, item_id)
+            (audited, name, item_id)
             for audited in self._experiments
-            for item_id, outcome in audited.before.items()
-            if (outcome.calls or outcome.exhausted) and audited.nodeid(item_id) in selected
+            for run in audited.experiment.runs()
+            for name, item_id in audited.items_of(run)
+            if audited.nodeid(item_id) in selected
         )
 
-    def _count_calls(self, items: Iterable[tuple[AuditedExperiment, str]]) -> None:
-        """Count the calls for ``items``, those for which the judge was asked often enough only if it is asked again."""
+    def _count_calls(self, items: Iterable[tuple[AuditedExperiment, str, str]]) -> None:
+        """Count the calls for ``items``, each with its name and its id."""
         repair = self._settings.repair
         assert repair is not None
-        self._asking.planned = 0
-        for audited, item_id in items:
-            outcome = audited.before.get(item_id)
-            name = item_id.rpartition("/")[2]
-            is_run = not name.startswith("judge_")
-            if outcome is None or outcome.outcome == "waived":
-                continue
-            if not repair.admits("run" if is_run else name, outcome.status):
-                continue
-            if repair.fresh:
-                self._asking.planned += 1
-            elif (outcome.level == "agents" and repair.runs_agents) or (
-                outcome.level == "judges" and repair.asks_judges and not is_run
-            ):
-                self._asking.planned += outcome.calls or (outcome.exhausted and repair.retry)
+        self._asking.planned = sum(
+            repair.calls_for(name, audited.before.get(item_id)) for audited, name, item_id in items
+        )
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:

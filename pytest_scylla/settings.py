@@ -22,6 +22,7 @@ from .repair.actions import LEVELS
 
 if TYPE_CHECKING:
     from .gate.requirements import Requirement
+    from .outcomes import ItemOutcome
     from .repair.actions import Level
 
 DEFAULT_LEVEL: Level = "judges"
@@ -80,6 +81,19 @@ class RepairSettings:
         """Whether to act on the item ``name`` ("run", "judge_01", "checkpoint" or "aggregates") of this status."""
         kind = "slot" if name.startswith("judge_") else name
         return not self.statuses or f"{kind}:{status}" in self.statuses
+
+    def calls_for(self, name: str, outcome: ItemOutcome | None) -> int:
+        """How many calls the repair of a run ("run") or of one of its slots begins with, by how it stood before.
+
+        One for which a judge was asked often enough takes some only if it is asked again.
+        """
+        if outcome is None or outcome.outcome == "waived" or not self.admits(name, outcome.status):
+            return 0
+        if self.fresh:
+            return 1
+        runs_agent = outcome.level == "agents" and self.runs_agents
+        asks_judge = outcome.level == "judges" and self.asks_judges and name != "run"
+        return outcome.calls or int(outcome.exhausted and self.retry) if runs_agent or asks_judge else 0
 
 
 @dataclass(frozen=True)

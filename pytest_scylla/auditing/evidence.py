@@ -104,6 +104,13 @@ class SlotEvidence:
         """Whether the judgment is said to be a heuristic's."""
         return self.judgment.data.get("fallback") is True or self.timing.data.get("fallback") is True
 
+    def attempts_with(self, prompt: Blob) -> tuple[Attempt, ...]:
+        """The attempts that asked its model with the run's prompt as it is: others say nothing of what it would say."""
+        if not self.attempts:
+            return ()
+        digest = sha256(prompt.data).hexdigest()
+        return tuple(one for one in self.attempts if (one.model, one.prompt_sha256) == (self.model, digest))
+
     def lacks_judgment(self, policy: Policy) -> bool:
         """Whether no judgment is there that counts."""
         return not self.judgment.sound or self.disowned or (self.fallback and policy.fallback == "fail")

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from typing import Any
 
-from ..experiment.attempts import attempts_folder, relevant
+from ..experiment.attempts import attempts_folder
 from ..experiment.layout import SlotId
 from ..experiment.records import Record
 from ..experiment.strict_json import Json
@@ -123,8 +122,7 @@ def _with_attempts(
     findings: tuple[Finding, ...], evidence: SlotEvidence, run: RunEvidence, policy: Policy
 ) -> tuple[Finding, ...]:
     """What is wrong with a slot that needs judging, and how often its judge was asked for that in vain."""
-    prompt = sha256(run.judge_prompt.data).hexdigest() if evidence.attempts else ""
-    asked = [attempt for attempt in relevant(evidence.attempts, evidence.model, prompt) if attempt.counts]
+    asked = [attempt for attempt in evidence.attempts_with(run.judge_prompt) if attempt.counts]
     if not asked:
         return findings
     reason = printable(asked[-1].reason or "", _LONGEST_REASON)

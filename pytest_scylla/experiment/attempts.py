@@ -135,11 +135,6 @@ def attempts_of(root: Folder, slot: SlotId) -> tuple[Attempt, ...]:
         return tuple(attempt for attempt in found if attempt is not None)
 
 
-def relevant(attempts: Iterable[Attempt], model: str, prompt_sha256: str) -> tuple[Attempt, ...]:
-    """The attempts that asked this model with this prompt: others say nothing about what it would answer."""
-    return tuple(attempt for attempt in attempts if attempt.model == model and attempt.prompt_sha256 == prompt_sha256)
-
-
 def kept_reply(root: Folder, slot: SlotId, attempt: Attempt) -> KeptReply | None:
     """What the judge replied in an attempt at ``slot``; ``None`` where not all of it is left to be read."""
     folder = open_below(root, _parts(slot))

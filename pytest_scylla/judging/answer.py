@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -18,6 +18,7 @@ from ..experiment.layout import CONFIG
 from ..experiment.strict_json import Json, MalformedJSON, parse_object
 from ..experiment.wording import describe, printable
 from ..repair.agent_files import model_file
+from ..repair.request import WriteRecord
 from ..repair.slot_files import judgment_record
 from .contract import JudgeReply
 
@@ -42,9 +43,6 @@ does not apply
 
 FALLBACK_SCORE = 0.7
 """The score, from 0 to 1, that a fallback judgment holds."""
-
-WriteRecord = Callable[[dict[str, Json]], bytes]
-"""Turns a record into the bytes of its file, as the other records of the run are written."""
 
 _REMINDER = """
 

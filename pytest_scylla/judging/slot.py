@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from hashlib import sha256
@@ -24,11 +24,11 @@ from ..auditing.status import Case
 from ..calling.calls import AnotherFirst, Called, Calls, NotGranted, Waiting
 from ..calling.failures import CallFailed, CallLimit
 from ..calling.pauses import paused_until
-from ..experiment.attempts import Attempt, keep_attempt, kept_reply, relevant
+from ..experiment.attempts import Attempt, keep_attempt, kept_reply
 from ..experiment.expected import Experiment
 from ..experiment.keeping import Keeping
 from ..experiment.layout import SlotId
-from ..experiment.records import Folder, open_below, open_experiment
+from ..experiment.records import has_directory, open_experiment
 from ..experiment.wording import printable
 from ..experiment.writing import CannotWrite
 from ..repair.actions import Action, Ending
@@ -125,7 +125,7 @@ class SlotJudging:
         at_hand = files_at_hand(self._experiment, self._slot, case, self._policy, terms)
         if at_hand is not None:
             return self._write(keeping, case, audit, at_hand.files, "done", at_hand.reason)
-        attempts = list(relevant(evidence.attempts, model, _digest(prompt.data)))
+        attempts = list(evidence.attempts_with(prompt))
         failed = [attempt for attempt in attempts if attempt.counts]
         if self._allowed is None:
             again = len(failed) if terms.retry and len(failed) >= terms.attempts else 0
@@ -181,13 +181,9 @@ class SlotJudging:
         )
 
     def _workspace(self, case: Case) -> Path | None:
-        parts = [*case.evidence.folder.file.split("/"), "workspace"]
+        place = f"{case.evidence.folder.file}/workspace"
         with open_experiment(self._experiment.root) as root:
-            opened = open_below(root, parts)
-            if not isinstance(opened, Folder):
-                return None
-            opened.close()
-        return self._experiment.root.joinpath(*parts)
+            return self._experiment.root / place if has_directory(root, place) else None
 
     def _ask(self, request: JudgeRequest) -> Called[tuple[JudgeReply, Answer | Unusable]]:
         assert self._terms.judge is not None
@@ -271,32 +267,30 @@ class SlotJudging:
             ending, reason = "failed", broken[0].reason
         elif ending == "done" and not slot.complete:
             ending, reason = "failed", f"audited again, it still has {slot.findings[0]}"
-        action = Action(
-            "judges",
-            JUDGE_CALL,
-            ending,
+        action = replace(
+            self._action(ending, reason),
             files=tuple(file for action in written for file in action.files),
             solved=tuple(code for action in written for code in action.solved) if ending == "done" else (),
             sources=(prompt,),
-            reason=reason,
-            calls=self._calls.made,
-            cost_usd=self._calls.cost_usd,
-            seconds=round(self._calls.seconds, 3),
         )
         return Judged(repaired.case, repaired.audit, (action, *(done for done in follows if done.outcome != "refused")))
 
     def _unchanged(self, case: Case, audit: RunAudit, ending: Ending, reason: str, *, not_run: bool = False) -> Judged:
         """Leave the slot as it is."""
-        action = Action(
+        action = self._action("failed" if self._calls.made and not not_run else ending, reason)
+        return Judged(case, audit, (action,), not_run)
+
+    def _action(self, ending: Ending, reason: str | None) -> Action:
+        """The calls so far, as one action."""
+        return Action(
             "judges",
             JUDGE_CALL,
-            "failed" if self._calls.made and not not_run else ending,
+            ending,
             reason=reason,
             calls=self._calls.made,
             cost_usd=self._calls.cost_usd,
             seconds=round(self._calls.seconds, 3),
         )
-        return Judged(case, audit, (action,), not_run)
 
     def _not_run(self, case: Case, audit: RunAudit, reason: str) -> Judged:
         return self._unchanged(case, audit, "refused", f"not-run: {reason}", not_run=True)
@@ -319,7 +313,7 @@ def files_at_hand(experiment: Experiment, slot: SlotId, case: Case, policy: Poli
     :param case: what its run holds.
     """
     evidence, prompt = case.evidence.slots[slot.number - 1], case.evidence.judge_prompt
-    attempts = relevant(evidence.attempts, evidence.model, _digest(prompt.data))
+    attempts = evidence.attempts_with(prompt)
     answered = [attempt for attempt in attempts if not attempt.counts]
     if answered and not evidence.disowned and (kept := _kept_answer(experiment, slot, answered[-1])):
         return AtHand(_files_of(case, *kept, answered[-1]))

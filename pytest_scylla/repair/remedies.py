@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from hashlib import sha256
 
 from ..auditing.checkpoint import CheckpointStatus
 from ..auditing.evidence import SlotEvidence
@@ -11,7 +10,6 @@ from ..auditing.findings import RunStatus, SlotStatus
 from ..auditing.run import RunAudit
 from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
-from ..experiment.attempts import relevant
 from ..experiment.records import Blob
 from .actions import Action, Level
 from .plan import Plan
@@ -95,8 +93,7 @@ def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:
 
 def has_kept_answer(slot: SlotEvidence, prompt: Blob) -> bool:
     """Whether the judge gave an answer before that may be stored, from an attempt with this prompt."""
-    known = relevant(slot.attempts, slot.model, sha256(prompt.data).hexdigest())
-    return not slot.disowned and any(not attempt.counts for attempt in known)
+    return not slot.disowned and any(not attempt.counts for attempt in slot.attempts_with(prompt))
 
 
 def _for_run(audit: RunAudit, plan: Plan, asked: bool, calls: int) -> Remedy:

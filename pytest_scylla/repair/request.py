@@ -85,7 +85,11 @@ class Regenerate(Protocol):
         """
 
 
-def written_like(run: RunEvidence) -> Callable[[dict[str, Json]], bytes]:
+WriteRecord = Callable[[dict[str, Json]], bytes]
+"""Turns a record into the bytes of its file, as the other records of the run are written."""
+
+
+def written_like(run: RunEvidence) -> WriteRecord:
     """How to write a record as most of a run's others are: indented, ASCII, with or without a final newline."""
     others = [file.raw for file in run.files() if isinstance(file, Record) and file.sound]
     ending = "\n" if 2 * sum(raw.endswith(b"\n") for raw in others) > len(others) else ""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
+from ..aggregates.status import AGGREGATES_STATUSES
 from ..auditing.checkpoint import CHECKPOINT_STATUSES
 from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES
 from ..experiment.wording import printable
@@ -34,6 +35,7 @@ _UNSEEN = {NOT_AUDITED: "this session did not look at it"}
 RUN_WORDS: dict[str, str] = {str(status): meaning for status, meaning in RUN_STATUSES.items()} | _UNSEEN
 SLOT_WORDS: dict[str, str] = {str(status): meaning for status, meaning in SLOT_STATUSES.items()} | _UNSEEN
 CHECKPOINT_WORDS: dict[str, str] = {str(status): meaning for status, meaning in CHECKPOINT_STATUSES.items()}
+AGGREGATES_WORDS: dict[str, str] = {str(status): meaning for status, meaning in AGGREGATES_STATUSES.items()}
 OUTCOME_WORDS: dict[str, str] = {
     "failed": "not sound",
     "not-run": "not run",

@@ -10,12 +10,11 @@ import re
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from .figures import FEWEST_PAIRS, MOST_WORSE, Figures, cleaned, exit_words, figures, headline
-from .item import duration
-from .quantities import decimal, percent, usd
+from .figures import Figures, cleaned, exit_words, figures, headline
+from .templating import environment
 
 LONGEST = 1_000_000
 """Bytes that the file has at most."""
@@ -73,24 +72,13 @@ def _rendered(clean: dict[str, Any], parts: list[Figures], examples: int) -> str
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pytest_scylla.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_only_escaped,
-    )
-    environment.globals |= {"fewest_pairs": FEWEST_PAIRS, "most_worse": MOST_WORSE, "percent": percent}
-    environment.filters |= {
+    made = environment(_only_escaped)
+    made.filters |= {
         "code": code,
         "count": lambda number: Markup(f"{number:,}"),  # noqa: S704
-        "decimal": decimal,
-        "duration": duration,
         "plain": Markup,
-        "usd": usd,
     }
-    return environment
+    return made
 
 
 def _only_escaped(value: object) -> object:

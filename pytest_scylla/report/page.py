@@ -11,14 +11,14 @@ import hashlib
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from . import charts
-from .figures import FEWEST_PAIRS, MOST_WORSE, RUN_WORDS, cleaned, exit_words, figures, headline
-from .item import duration
+from .figures import RUN_WORDS, cleaned, exit_words, figures, headline
 from .page_data import LETTERS, embedded, page_data
-from .quantities import decimal, percent, signed, usd
+from .quantities import signed
+from .templating import environment
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -70,36 +70,17 @@ def render(report: dict[str, Any]) -> str:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("pytest_scylla.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {
-        "charts": charts,
-        "fewest_pairs": FEWEST_PAIRS,
-        "letters": LETTERS,
-        "most_worse": MOST_WORSE,
-        "percent": percent,
-        "run_words": RUN_WORDS,
-    }
-    environment.filters |= {
-        "count": "{:,}".format,
-        "decimal": decimal,
-        "duration": duration,
-        "signed": signed,
-        "usd": usd,
-    }
-    return environment
+    made = environment()
+    made.globals |= {"charts": charts, "letters": LETTERS, "run_words": RUN_WORDS}
+    made.filters |= {"count": "{:,}".format, "signed": signed}
+    return made
 
 
 @cache
 def _asset(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    source, _, _ = environment.loader.get_source(environment, name)
+    templates = _environment()
+    assert templates.loader is not None
+    source, _, _ = templates.loader.get_source(templates, name)
     return source
 
 

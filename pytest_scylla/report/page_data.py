@@ -12,6 +12,7 @@ from typing import Any
 
 from ..auditing.findings import CODES
 from .figures import (
+    AGGREGATES_WORDS,
     CHECKPOINT_WORDS,
     CONSEQUENCES,
     OUTCOME_WORDS,
@@ -27,6 +28,14 @@ ROOM = 1_500_000
 """Bytes that findings and actions may take in one page."""
 MOST_FINDINGS = 30
 """Findings, and actions, that are told of one item."""
+
+_WORDS: Mapping[str, Mapping[str, str]] = {
+    "run": RUN_WORDS,
+    "judge_slot": SLOT_WORDS,
+    "checkpoint": CHECKPOINT_WORDS,
+    "aggregates": AGGREGATES_WORDS,
+}
+"""What statuses mean, by the kind of item that has them."""
 
 LETTERS: Mapping[str, str] = {
     "completed": "·",
@@ -88,8 +97,8 @@ def page_data(experiments: Sequence[Json], parts: Sequence[Figures], *, room: in
     """The data of all experiments of a cleaned report.
 
     ``{"texts": [..], "words": {"run": {status: [letter, meaning]}, "judge_slot": .., "checkpoint": ..,
-    "outcome": {outcome: word}}, "codes": {code: [meaning, cause, remedy]}, "experiments": [{"command",
-    "models": [text], "runs": [RUN], "items": [ITEM], "cut": n}]}``, where a number stands for a text:
+    "aggregates": .., "outcome": {outcome: word}}, "codes": {code: [meaning, cause, remedy]}, "experiments":
+    [{"command", "models": [text], "runs": [RUN], "items": [ITEM], "cut": n}]}``, where a number stands for a text:
 
     - RUN is ``[id, status, score, passed, cost, [[status, score, passed, model if not the slot's], ..]]``, a slot's
       passed being 2 for a fallback verdict;
@@ -104,7 +113,7 @@ def page_data(experiments: Sequence[Json], parts: Sequence[Figures], *, room: in
         "words": {
             **{
                 kind: {status: [LETTERS[status], meaning] for status, meaning in words.items()}
-                for kind, words in (("run", RUN_WORDS), ("judge_slot", SLOT_WORDS), ("checkpoint", CHECKPOINT_WORDS))
+                for kind, words in _WORDS.items()
             },
             "outcome": OUTCOME_WORDS,
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -15,12 +15,11 @@ from ..experiment.layout import CONFIG
 from ..experiment.schemas import is_valid
 from ..experiment.strict_json import Json
 from ..repair.agent_files import model_file, token_stats
+from ..repair.request import WriteRecord
 from .contract import AgentReply
 
 _TOLD = ("PATH", "HOME", "USER", "SHELL", "LANG")
 """The only variables of the environment that the command log repeats: none of these holds a secret."""
-
-WriteRecord = Callable[[dict[str, Json]], bytes]
 
 
 def execution_files(

@@ -27,11 +27,10 @@ from pytest_scylla.experiment.attempts import (
     attempts_of,
     keep_attempt,
     kept_reply,
-    relevant,
 )
 from pytest_scylla.experiment.keeping import KEEPING, Keeping
 from pytest_scylla.experiment.layout import RunId, SlotId
-from pytest_scylla.experiment.records import Folder, open_experiment
+from pytest_scylla.experiment.records import Blob, Folder, open_experiment
 from pytest_scylla.experiment.schemas import is_valid, load_schema
 from pytest_scylla.experiment.strict_json import parse_object
 from pytest_scylla.experiment.writing import CannotWrite
@@ -468,12 +467,14 @@ def test_a_reply_of_which_a_part_is_gone_is_none(root: Path) -> None:
     assert reply_to(root, kept, SlotId(RUN, 3)) is None
 
 
-def test_only_attempts_with_the_same_model_and_prompt_are_relevant(root: Path) -> None:
-    same = [keep(root), keep(root, unusable="no verdict"), keep(root, failure=None)]
-    keep(root, model="judge-large-1")
-    keep(root, prompt_sha256=hashlib.sha256(b"").hexdigest())
-    assert relevant(attempts(root), "judge-medium-1", NO_PROMPT) == tuple(same)
-    assert relevant((), "judge-medium-1", NO_PROMPT) == ()
+def test_only_attempts_with_the_same_model_and_prompt_say_what_it_would_answer(run: Run) -> None:
+    slot = read_run(pytest_scylla.load(run.root), RUN, DEFAULT_POLICY).slots[1]
+    same = [keep(run.root), keep(run.root, unusable="no verdict"), keep(run.root, failure=None)]
+    keep(run.root, model="judge-large-1")
+    keep(run.root, prompt_sha256=hashlib.sha256(b"").hexdigest())
+    prompt = Blob("judge_prompt.md", "sound", b"another prompt")
+    assert replace(slot, attempts=tuple(attempts(run.root))).attempts_with(prompt) == tuple(same)
+    assert slot.attempts_with(prompt) == ()
 
 
 # ------------------------------------------------------------------------------------------------------------ the audit

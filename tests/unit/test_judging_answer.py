@@ -26,7 +26,6 @@ from pytest_scylla.judging.answer import (
     SYSTEM_PROMPT,
     Answer,
     Unusable,
-    WriteRecord,
     failed_timing,
     fallback_record,
     read_answer,
@@ -35,7 +34,7 @@ from pytest_scylla.judging.answer import (
     slot_files,
 )
 from pytest_scylla.judging.contract import JudgeReply
-from pytest_scylla.repair.request import written_like
+from pytest_scylla.repair.request import WriteRecord, written_like
 from pytest_scylla.repair.slot_files import judgment_record
 
 from . import damage as do
