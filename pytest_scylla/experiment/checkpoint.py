@@ -10,7 +10,6 @@ import copy
 import json
 import os
 import re
-import stat
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from pathlib import Path
 from typing import Literal
 
 from .expected import Experiment
-from .journal import stamp
-from .keeping import KEEPING, Keeping, Kept
+from .keeping import KEEPING, Keeping
 from .layout import CHECKPOINT, CONFIG, SUBTEST, TIER, RunId
 from .locks import locked
-from .records import Blob, Folder, Problem, Record
+from .records import Folder, Problem, Record, read_below
+from .replacing import NewFile, put_file, put_update
 from .schemas import as_record, is_valid
 from .strict_json import Json, MalformedJSON, parse_object
 from .wording import describe
@@ -138,11 +137,7 @@ def checkpoint_record(root: Folder) -> Record:
 
 def configuration_record(root: Folder) -> Record:
     """Read the whole configuration of the experiment ``root``."""
-    opened = root.open("config")
-    if isinstance(opened, Blob):
-        return as_record(opened._replace(file=CONFIG), "experiment")
-    with opened:
-        return as_record(opened.read("experiment.json"), "experiment")
+    return as_record(read_below(root, CONFIG)._replace(file=CONFIG), "experiment")
 
 
 def config_hash(config: Mapping[str, Json]) -> str:
@@ -353,61 +348,10 @@ def rewrite_checkpoint(keeping: Keeping, renew: Callable[[Record], Renewal | Non
         if record.state == "unsafe":
             raise CannotWrite(f"{CHECKPOINT}: {record.problems[0].message}")
         data = (json.dumps(renewal.data, indent=2) + "\n" * record.raw.endswith(b"\n")).encode()
-        held.callback(keeping.discard, CHECKPOINT)
-        _replace(keeping, record, data, renewal.solves)
+        if renewal.solves is None:
+            put_update(keeping, CHECKPOINT, data)
+        else:
+            put_file(keeping, NewFile(CHECKPOINT, data, "checkpoint", "regenerate", renewal.solves))
         if keeping.experiment.read(CHECKPOINT, len(data)).data != data:
             raise CannotWrite(f"{CHECKPOINT}: read again, it is not what was written")
     return renewal
-
-
-def _replace(keeping: Keeping, record: Record, data: bytes, solves: Sequence[str] | None) -> None:
-    folder = keeping.experiment
-    status = _status(folder)
-    is_directory = status is not None and stat.S_ISDIR(status.st_mode)
-    keeping.stage(CHECKPOINT, data, None if is_directory else status)
-    if solves is not None:
-        kept = None
-        if status is not None:
-            kept = (
-                keeping.place_for_directory(CHECKPOINT)
-                if is_directory
-                else keeping.quarantine(CHECKPOINT, record.raw, status)
-            )
-        keeping.write_journal(_journal_entry(data, solves, kept, status))
-        if is_directory and kept is not None:
-            keeping.move_directory(CHECKPOINT, folder, kept)
-    keeping.put_in_place(CHECKPOINT, folder)
-    with naming(CHECKPOINT):
-        os.fsync(folder.descriptor)
-
-
-def _status(folder: Folder) -> os.stat_result | None:
-    with naming(CHECKPOINT):
-        try:
-            return os.stat(CHECKPOINT, dir_fd=folder.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
-
-
-def _journal_entry(data: bytes, solves: Sequence[str], kept: Kept | None, status: os.stat_result | None) -> bytes:
-    replaced: dict[str, Json] | None = None
-    if kept is not None and status is not None:
-        replaced = {**kept.as_data(), "mode": f"{status.st_mode & 0o7777:04o}", "modified": _modified(status)}
-    entry = {
-        **stamp(),
-        "item": "checkpoint",
-        "what": "regenerate",
-        "file": CHECKPOINT,
-        "sha256": sha256(data).hexdigest(),
-        "solves": list(solves),
-        "sources": [],
-        "replaced": replaced,
-    }
-    return json.dumps(entry).encode() + b"\n"
-
-
-def _modified(status: os.stat_result) -> str | None:
-    try:
-        return datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
-    except (ValueError, OverflowError, OSError):  # a file may claim a year beyond the calendar's
-        return None

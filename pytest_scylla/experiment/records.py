@@ -213,6 +213,31 @@ def open_below(root: Folder, names: Iterable[str]) -> Folder | Blob:
     return current
 
 
+def read_below(root: Folder, file: str, max_size: int = MAX_FILE_SIZE) -> Blob:
+    """Read a regular file of at most ``max_size`` bytes, named relative to ``root``, with ``/``.
+
+    What comes back may be about a directory on the way: the one that could not be opened.
+    """
+    *parts, name = file.split("/")
+    folder = open_below(root, parts)
+    if isinstance(folder, Blob):
+        return folder
+    try:
+        return folder.read(name, max_size)
+    finally:
+        if folder is not root:
+            folder.close()
+
+
+def has_directory(root: Folder, place: str) -> bool:
+    """Whether ``place``, relative to ``root``, is a directory that can be opened without following a link."""
+    opened = open_below(root, place.split("/"))
+    if isinstance(opened, Blob):
+        return False
+    opened.close()
+    return True
+
+
 def _is_entry(name: str) -> bool:
     """Whether a directory can have an entry of this name, which rules out every path that leads elsewhere."""
     return "/" not in name and "\0" not in name and name not in ("", ".", "..")

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from .records import Blob, Folder
 
@@ -48,6 +48,20 @@ def directory(parent: Folder, name: str) -> Folder:
     if isinstance(opened, Blob):
         raise CannotWrite(f"{opened.file}: {opened.reason or 'it disappeared'}")
     return opened
+
+
+@contextmanager
+def directory_below(root: Folder, names: Iterable[str]) -> Iterator[Folder]:
+    """Have a directory some levels below ``root`` open, making those that there are not; without names, ``root``.
+
+    :raises OSError: one of them cannot be made.
+    :raises CannotWrite: something else has the place of one.
+    """
+    with ExitStack() as opened:
+        folder = root
+        for name in names:
+            folder = opened.enter_context(directory(folder, name))
+        yield folder
 
 
 def write_new(folder: Folder, name: str, data: bytes, *, like: os.stat_result | None = None) -> None:

@@ -1,34 +1,27 @@
 """Carrying out a plan: one run, under its lock, all new files prepared before the first of them takes its place.
 
-In this order: new content to ``.scylla/staging/``, what it replaces to ``.scylla/quarantine/``, the journal, and then
-one renaming a file, raw files before derived. Killed anywhere, a run holds old files or new ones, never halves, and the
+Raw files take theirs before derived ones. Killed anywhere, a run holds old files or new ones, never halves, and the
 next repair finishes. Then the run is audited again, through the reader that every audit uses.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
-from hashlib import sha256
 
 from ..auditing.evidence import Policy, fingerprint
 from ..auditing.run import RunAudit, examine
 from ..auditing.status import Case
 from ..experiment.expected import Experiment
-from ..experiment.journal import stamp
-from ..experiment.keeping import Keeping, Kept
+from ..experiment.keeping import Keeping
 from ..experiment.layout import RunId
 from ..experiment.locks import locked
-from ..experiment.records import Blob, Folder, open_below, open_experiment
-from ..experiment.strict_json import Json
+from ..experiment.records import open_experiment, read_below
+from ..experiment.replacing import NewFile, put_files
 from ..experiment.wording import printable
-from ..experiment.writing import CannotWrite, directory, naming
+from ..experiment.writing import CannotWrite, naming
 from .actions import Action, Ending
 from .plan import Admits, Plan, Step, faults_of, make_plan
 from .request import Regenerate
@@ -127,7 +120,9 @@ def carry_out(experiment: Experiment, run: RunId, policy: Policy, plan: Plan, ke
     done: dict[str, Action] = {}
     failure = ""
     try:
-        for step in _write(keeping, run, plan.steps):
+        steps = {step.file: step for step in plan.steps}
+        for written in put_files(keeping, [_new_file(run, step) for step in plan.steps]):
+            step = steps[written.file]
             done[step.name] = _action(step, "done")
     except CannotWrite as error:
         failure = printable(str(error))
@@ -165,13 +160,8 @@ def _conclude(
 
 def _read_back(experiment: Experiment, step: Step) -> bytes:
     """What lies in the place of a file that no verdict rests on."""
-    *parts, name = step.file.split("/")
     with open_experiment(experiment.root) as root:
-        folder = open_below(root, parts)
-        if isinstance(folder, Blob):
-            return b""
-        with folder:
-            return folder.read(name, len(step.data) + 1).data
+        return read_below(root, step.file, len(step.data) + 1).data
 
 
 def planned_actions(plan: Plan) -> Mapping[str, tuple[Action, ...]]:
@@ -200,88 +190,7 @@ def _action(step: Step, outcome: Ending) -> Action:
     )
 
 
-# Writing
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a step's file goes: its directory, and what lies there now."""
-
-    step: Step
-    folder: Folder
-    replaced: Kept | None
-    mode: int | None
-    modified: str | None
-
-
-def _write(keeping: Keeping, run: RunId, steps: tuple[Step, ...]) -> Iterator[Step]:
-    """Write the files, yielding each step once its file is in its place.
-
-    :raises CannotWrite: one of them could not be written; those that were not yielded are as before.
-    """
-    with ExitStack() as opened:
-        for step in steps:
-            opened.callback(keeping.discard, step.file)
-        places = [_prepare(keeping, opened, step) for step in steps]
-        if places:
-            keeping.write_journal(_journal(run, places))
-        for place in places:
-            if place.replaced is not None and place.replaced.sha256 is None:
-                keeping.move_directory(place.step.file, place.folder, place.replaced)
-            keeping.put_in_place(place.step.file, place.folder)
-            with naming(place.step.file):
-                os.fsync(place.folder.descriptor)
-            yield place.step
-
-
-def _prepare(keeping: Keeping, opened: ExitStack, step: Step) -> _Place:
-    *parts, name = step.file.split("/")
-    folder = keeping.experiment
-    for part in parts:
-        with naming(step.file):
-            folder = opened.enter_context(directory(folder, part))
-    with naming(step.file):
-        try:
-            status = os.stat(name, dir_fd=folder.descriptor, follow_symlinks=False)
-        except FileNotFoundError:
-            keeping.stage(step.file, step.data)
-            return _Place(step, folder, None, None, None)
-    if stat.S_ISDIR(status.st_mode):
-        keeping.stage(step.file, step.data)
-        kept = keeping.place_for_directory(step.file)
-    else:
-        old = folder.read(name, status.st_size)
-        if old.state != "sound":
-            raise CannotWrite(f"{step.file}: {old.reason or 'it disappeared'}")
-        keeping.stage(step.file, step.data, status)
-        kept = keeping.quarantine(step.file, old.data, status)
-    return _Place(step, folder, kept, status.st_mode & 0o7777, _modified(status))
-
-
-def _modified(status: os.stat_result) -> str | None:
-    try:
-        return datetime.fromtimestamp(status.st_mtime, timezone.utc).isoformat()
-    except (ValueError, OverflowError, OSError):  # a file may claim a year beyond the calendar's
-        return None
-
-
-def _journal(run: RunId, places: list[_Place]) -> bytes:
-    """One line a file, written before any of the files is."""
-    lines = []
-    for place in places:
-        step, kept = place.step, place.replaced
-        replaced: dict[str, Json] | None = None
-        if kept is not None:
-            replaced = {**kept.as_data(), "mode": f"{place.mode:04o}", "modified": place.modified}
-        entry = {
-            **stamp(),
-            "item": str(run) if step.item == "run" else f"{run}/{step.item}",
-            "what": step.level,
-            "file": step.file,
-            "sha256": sha256(step.data).hexdigest(),
-            "solves": list(step.solves),
-            "sources": [{"file": source.file, "sha256": source.sha256} for source in step.sources],
-            "replaced": replaced,
-        }
-        lines.append(json.dumps(entry) + "\n")
-    return "".join(lines).encode()
+def _new_file(run: RunId, step: Step) -> NewFile:
+    item = str(run) if step.item == "run" else f"{run}/{step.item}"
+    sources = tuple((source.file, source.sha256) for source in step.sources)
+    return NewFile(step.file, step.data, item, step.level, step.solves, sources)

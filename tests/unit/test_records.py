@@ -16,7 +16,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import pytest_scylla
-from pytest_scylla.experiment.records import MAX_FILE_SIZE, Blob, Folder, Record, open_experiment
+from pytest_scylla.experiment.records import (
+    MAX_FILE_SIZE,
+    Blob,
+    Folder,
+    Record,
+    has_directory,
+    open_experiment,
+    read_below,
+)
 from pytest_scylla.experiment.schemas import as_record, is_valid, problems
 from pytest_scylla.experiment.strict_json import MAX_DEPTH, MalformedJSON, parse_object
 
@@ -264,24 +272,17 @@ def read(root: Path, name: str, **options: int) -> Blob:
         return folder.read(name, **options)
 
 
-def read_below(root: Path, *names: str) -> Blob:
-    """Read a file by its path's components, as the audit does: the first that cannot be opened ends it."""
-    folder = open_experiment(root)
-    for name in names[:-1]:
-        with folder:
-            opened = folder.open(name)
-        if isinstance(opened, Blob):
-            return opened
-        folder = opened
-    with folder:
-        return folder.read(names[-1])
+def read_at(root: Path, *names: str) -> Blob:
+    """Read a file by its path's components."""
+    with open_experiment(root) as folder:
+        return read_below(folder, "/".join(names))
 
 
 def test_a_regular_file_is_read_whole_and_named_by_its_path_in_the_experiment(place: Path) -> None:
     (place / "T0" / "00").mkdir(parents=True)
     content = bytes(range(256)) * 4096
     (place / "T0" / "00" / "f.bin").write_bytes(content)
-    blob = read_below(place, "T0", "00", "f.bin")
+    blob = read_at(place, "T0", "00", "f.bin")
     assert (blob.file, blob.state, blob.data, blob.reason) == ("T0/00/f.bin", "sound", content, "")
 
 
@@ -312,9 +313,63 @@ def test_a_link_in_any_component_is_unsafe_and_nothing_behind_it_is_read(
     linked.rename(moved)
     linked.symlink_to(moved if absolute else moved.name)
     assert linked.exists()
-    blob = read_below(place, *names)
+    blob = read_at(place, *names)
     assert (blob.file, blob.state, blob.data) == ("/".join(names[: component + 1]), "unsafe", b"")
     assert blob.reason
+
+
+def test_a_file_some_levels_below_is_read_up_to_its_bound_and_one_of_the_root_as_well(place: Path) -> None:
+    (place / "T0" / "00").mkdir(parents=True)
+    for file in ("f", "T0/00/f"):
+        (place / file).write_bytes(b"1234")
+        with open_experiment(place) as root:
+            assert read_below(root, file, 4) == Blob(file, "sound", b"1234")
+            assert read_below(root, file, 3).state == "unsafe"
+            assert root.names()  # it is still open
+
+
+@pytest.mark.parametrize(
+    ("file", "found"),
+    [
+        ("T0/lost", Blob("T0/lost", "absent")),
+        ("T1/00/f", Blob("T1", "absent")),
+        ("T0/f/f", Blob("T0/f", "malformed", reason="expected a directory, found a file")),
+        ("T0", Blob("T0", "malformed", reason="expected a file, found a directory")),
+        ("", Blob("", "absent")),
+        ("/T0/f", Blob("", "absent")),
+        ("T0//f", Blob("T0/", "absent")),
+        ("T0/../T0/f", Blob("T0/..", "absent")),
+    ],
+)
+def test_what_cannot_be_read_below_is_told_by_the_first_name_that_cannot_be_opened(
+    place: Path, file: str, found: Blob
+) -> None:
+    (place / "T0").mkdir()
+    (place / "T0" / "f").write_text("{}")
+    with open_experiment(place) as root:
+        assert read_below(root, file) == found
+
+
+@pytest.mark.parametrize(
+    ("name", "there"),
+    [
+        ("T0", True),
+        ("T0/00", True),
+        ("T0/lost", False),
+        ("T0/file", False),
+        ("T0/file/00", False),
+        ("T0/link", False),
+        ("T0/link/inside", False),
+        ("T0/..", False),
+        ("", False),
+    ],
+)
+def test_a_directory_is_there_if_it_can_be_reached_without_a_link(place: Path, name: str, there: bool) -> None:
+    (place / "T0" / "00" / "inside").mkdir(parents=True)
+    (place / "T0" / "file").touch()
+    (place / "T0" / "link").symlink_to("00")
+    with open_experiment(place) as root:
+        assert has_directory(root, name) == there
 
 
 @pytest.mark.parametrize("target", ["nowhere", "link", "/etc/passwd", "/dev/zero", ".."])
@@ -527,6 +582,9 @@ def test_no_descriptor_is_left_open_whatever_is_opened(place: Path, open_descrip
                 opened = folder.open(name)
                 if isinstance(opened, Folder):
                     opened.close()
+                for below in (name, f"dir/{name}", f"{name}/deep/er"):
+                    read_below(folder, below)
+                    has_directory(folder, below)
         for name in ("file", "lost", "fifo"):
             with pytest.raises(OSError, match=name):
                 open_experiment(place / name)

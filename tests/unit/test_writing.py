@@ -19,7 +19,7 @@ import pytest
 import pytest_scylla
 from pytest_scylla.experiment.keeping import KEEPING, Keeping
 from pytest_scylla.experiment.records import open_experiment
-from pytest_scylla.experiment.writing import CannotWrite, append, directory, naming, write_new
+from pytest_scylla.experiment.writing import CannotWrite, append, directory, directory_below, naming, write_new
 
 from .damage import CONSENSUS, JUDGMENT, RESULT, RUN_RESULT, Run, cut, each, lose, overwrite
 from .locking import SHARED, mount
@@ -683,6 +683,41 @@ def test_a_directory_that_another_process_makes_at_the_same_time_is_used(
     monkeypatch.setattr(os, "mkdir", late)
     with open_experiment(place) as folder, directory(folder, "new") as made:
         assert made.names() == []
+
+
+def test_directories_that_there_are_not_are_made_on_the_way_and_all_are_closed(place: Path) -> None:
+    (place / "a").mkdir()
+    (place / "a" / "there").touch()
+    with open_experiment(place) as root:
+        with directory_below(root, ("a", "b", "c")) as made:
+            assert (made.file, made.names()) == ("a/b/c", [])
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            made.names()
+        with directory_below(root, ()) as same:
+            assert same is root
+        assert root.names() == ["a"]
+    assert sorted(tree(place)) == ["a", "a/b", "a/b/c", "a/there"]
+
+
+@pytest.mark.parametrize("kind", ["link to a directory", "link to nothing", "file", "fifo"])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_what_has_the_place_of_a_directory_on_the_way_is_told_by_name_and_nothing_is_made_behind_it(
+    place: Path, tmp_path: Path, kind: str, depth: int
+) -> None:
+    names = ("a", "b", "c")
+    in_the_way = place.joinpath(*names[: depth + 1])
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    outside = precious(tmp_path)
+    puts(kind, outside)(in_the_way)
+    before, apart = tree(place), tree(outside)
+    where = "/".join(names[: depth + 1])
+    with (
+        open_experiment(place) as root,
+        pytest.raises(CannotWrite, match=f"^{where}: expected"),
+        directory_below(root, names),
+    ):
+        pytest.fail("it was opened")
+    assert (tree(place), tree(outside)) == (before, apart)
 
 
 def test_a_failure_is_told_with_the_file_and_the_reason_even_where_the_system_gives_none() -> None:
