@@ -44,11 +44,12 @@ class RepairSession:
         repair = settings.repair
         assert repair is not None
         self._name: str = self._worker_input[_SESSION] if self._worker_input is not None else uuid.uuid4().hex
+        timeouts = [audited.experiment.config.agent_timeout or 0 for audited in experiments]
         ledger = Ledger(
             experiments[0].experiment.root,
             self._name,
             Allowance(repair.budget_usd, repair.max_calls),
-            stale_after=2 * repair.judge.timeout + 600,
+            stale_after=2 * max(repair.judge.timeout, *timeouts) + 600,
         )
         terms = JudgeTerms(
             "judge-call",

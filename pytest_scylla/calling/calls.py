@@ -17,7 +17,7 @@ from ..experiment.keeping import Keeping
 from ..experiment.wording import printable
 from .failures import CallFailed, CallLimit, CallTimeout, CallTransient
 from .ledger import MustWait, Refused
-from .pauses import set_pause
+from .pauses import paused_until, set_pause
 from .terms import Terms
 
 T = TypeVar("T")
@@ -26,6 +26,7 @@ TRANSIENT_CALLS = 4
 """So many calls are made for one answer while the service fails in a way that may pass."""
 
 _LONGEST_BACKOFF = 60.0
+_MOMENT = timedelta(seconds=1)
 
 _UNKNOWN_LIMIT = timedelta(minutes=5)
 """How long a limit is taken to hold of which nobody says when it ends."""
@@ -42,7 +43,7 @@ class NotGranted(Exception):
     """The session's allowance does not cover the call; ``str()`` says why."""
 
 
-class AnotherFirst(Exception):
+class _AnotherFirst(Exception):
     """A call of the same model, whose cost tells whether this one fits, is under way."""
 
 
@@ -78,13 +79,26 @@ class Calls:
         self.cost_usd: float | None = 0.0
         self.seconds = 0.0
 
-    def make(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
+    def make(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T | Waiting:
         """Return the answer of ``call``, which is repeated while it raises :class:`CallTransient`.
 
+        While a limit holds, it is not made; nor while it is unknown what it costs, and another call is to tell.
+
         :raises NotGranted: the allowance does not cover it.
-        :raises AnotherFirst: whether it does is not known yet.
-        :raises CallFailed: there is no answer.
+        :raises CallFailed: there is no answer, for another reason than a limit.
         """
+        now = datetime.now(timezone.utc)
+        if pause := paused_until(keeping.experiment, self._terms.command, model, now):
+            return Waiting(pause.until, pause.reason)
+        try:
+            return self._make_patiently(keeping, model, attempt, call)
+        except _AnotherFirst:
+            noun = "call" if self._terms.kind == "judge-call" else "run"
+            return Waiting(now + _MOMENT, f"the first {noun} of {printable(model)} tells what it costs")
+        except CallLimit as limit:
+            return self._pause(keeping, model, limit)
+
+    def _make_patiently(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
         backoff = self._terms.backoff
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(CallTransient),
@@ -99,7 +113,7 @@ class Calls:
         ledger, estimate = self._terms.ledger, self._terms.estimate(model).cost_usd
         reserved = ledger.reserve(model if self._terms.kind == "judge-call" else f"{model} as agent", estimate)
         if isinstance(reserved, MustWait):
-            raise AnotherFirst
+            raise _AnotherFirst
         if isinstance(reserved, Refused):
             raise NotGranted(f"{reserved.what}: {reserved.reason}")
         start = time.monotonic()
@@ -145,7 +159,7 @@ class Calls:
                 )
             )
 
-    def pause(self, keeping: Keeping, model: str, limit: CallLimit) -> Waiting:
+    def _pause(self, keeping: Keeping, model: str, limit: CallLimit) -> Waiting:
         """Let everybody wait for the end of a limit.
 
         One that is met again and again is believed less each time to end when it says.

@@ -10,7 +10,9 @@ the command may take, the bytes that it may print to each of its two files, the 
 is its "own" (made for it, and removed behind it; no file that it writes may be larger than what it may print) or
 "given", its executable, the number of its arguments, these, and its environment. A note is a word, perhaps a blank and
 a text, and a NUL byte: ``started`` with the time, ``command`` with its process id, then one of ``exited`` with its exit
-code, ``timed-out``, ``too-much-output``, and ``not-started`` with the reason.
+code, ``timed-out``, ``too-much-output``, and ``not-started`` with the reason. That one is on the disk, with
+what was printed until then, before anything is cleaned up. What the rest goes on to print until it is killed may be too
+much as well: that is told by the size of the files alone.
 
 On Linux all processes that descend from the command are found, since orphans become children of the guard; elsewhere,
 those that stayed in its group.
@@ -48,21 +50,23 @@ def main() -> None:
     own = whose == b"own"
     arguments, variables = rest[: int(count)], rest[int(count) :]
     watch = _Watch(alive, int(caller), int(most), limit_files=own)
-    ended = b""
     try:
-        if own:
-            os.mkdir(directory, 0o700)
-        watch.start(directory, executable, arguments, dict(variable.split(b"=", 1) for variable in variables))
-        _note(notes, b"started %f" % time.time())
-        _note(notes, b"command %d" % watch.command)
-        ended = watch.until_it_ends(float(timeout))
-    except OSError as error:
-        ended = b"not-started " + _reason(directory, error)
+        try:
+            if own:
+                os.mkdir(directory, 0o700)
+            watch.start(directory, executable, arguments, dict(variable.split(b"=", 1) for variable in variables))
+            _note(notes, b"started %f" % time.time())
+            _note(notes, b"command %d" % watch.command)
+            ended = watch.until_it_ends(float(timeout))
+        except OSError as error:
+            ended = b"not-started " + _reason(directory, error)
+        if ended:
+            # Before the cleaning up, which takes its time: killed meanwhile, this is all that tells of the command.
+            _note_ending(notes, ended)
     finally:
         watch.end()
         if own:
             remove_tree(os.fsdecode(directory))
-    _note(notes, b"too-much-output" if watch.is_too_much() else ended)
 
 
 class _Watch:
@@ -125,7 +129,7 @@ class _Watch:
             if self._exit_code is not None:
                 reason = os.read(self._failure, 65536)
                 return b"not-started " + reason if reason else b"exited %d" % self._exit_code
-            if self.is_too_much():
+            if self._is_too_much():
                 return b"too-much-output"
             left = deadline - time.monotonic()
             if left <= 0:
@@ -136,10 +140,6 @@ class _Watch:
                     return b"exited %d" % -number
             if self._caller_is_gone():
                 return b""
-
-    def is_too_much(self) -> bool:
-        """Whether the command printed more than it may."""
-        return any(os.fstat(fd).st_size > self._most for fd in (1, 2))
 
     def end(self) -> None:
         """Kill the command and all that it left behind, and wait until they are gone."""
@@ -155,6 +155,10 @@ class _Watch:
                 if group != os.getpgrp():
                     _kill(os.killpg, group)  # all of it at once, so that nobody forks faster than can be listed
             self._wait(0.02)
+
+    def _is_too_much(self) -> bool:
+        """Whether the command printed more than it may."""
+        return any(os.fstat(fd).st_size > self._most for fd in (1, 2))
 
     def _reap(self) -> bool:
         """Take note of children that have ended; return whether there are others."""
@@ -284,6 +288,14 @@ def _reason(where: bytes, error: Exception) -> bytes:
 
 def _note(notes: int, text: bytes) -> None:
     os.write(notes, text + b"\0")
+
+
+def _note_ending(notes: int, text: bytes) -> None:
+    """Note how the command ended, behind what it printed: whoever finds the note finds that, too."""
+    for fd in (1, 2):
+        os.fsync(fd)
+    _note(notes, text)
+    os.fsync(notes)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 from ..experiment.journal import MOST_SECONDS
-from ..experiment.records import Folder
+from ..experiment.records import Folder, open_experiment
 from ..experiment.wording import printable
 from . import guard
 
@@ -85,6 +85,9 @@ def run_command(
             # These first: where this process has no standard files, they take their numbers, which no other may have.
             files: list[IO[bytes]] = [opened.enter_context(tempfile.TemporaryFile())]
             files += [opened.enter_context(_output(outputs, name)) for name in (*_PRINTED, _NOTES)]
+            if outputs is not None:
+                with open_experiment(outputs) as folder:
+                    os.fsync(folder.descriptor)
             files[0].write(stdin)
             files[0].seek(0)
             orders = opened.enter_context(tempfile.TemporaryFile())
@@ -96,7 +99,8 @@ def run_command(
             told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             return Finished(None, b"", b"", time.monotonic() - started, "not-started", printable(f"{name}: {told}"))
         status = process.wait()
-        ended, exit_code, reason = _ending(name, _told(notes), status)
+        too_much = any(os.fstat(file.fileno()).st_size > max_output for file in files[1:])
+        ended, exit_code, reason = _ending(name, _told(notes), status, too_much=too_much)
         stdout, stderr = (_kept(file, max_output) for file in files[1:])
     return Finished(exit_code, stdout, stderr, time.monotonic() - started, ended, reason)
 
@@ -106,12 +110,13 @@ def kept_from(outputs: Folder, max_output: int = MAX_OUTPUT) -> Finished | None:
 
     How long it took is told by the times of the files. What is there need not be what a guard wrote.
     """
-    notes = outputs.read(_NOTES)
-    told = _words(notes.data)
+    told = _words(outputs.read(_NOTES).data)
     if not told.keys() & {"exited", "timed-out", "too-much-output"}:
         return None
+    states = {name: (size, modified / 1e9) for name, _, size, modified, _ in outputs.states()}
+    too_much = any(states[name][0] > max_output for name in _PRINTED if name in states)
     try:
-        ended, exit_code, _ = _ending("", told, 0)
+        ended, exit_code, _ = _ending("", told, 0, too_much=too_much)
     except ValueError:
         return None
     if exit_code is not None and not -256 < exit_code < 256:
@@ -119,8 +124,7 @@ def kept_from(outputs: Folder, max_output: int = MAX_OUTPUT) -> Finished | None:
     stdout, stderr = (outputs.read(name, max_output) for name in _PRINTED)
     seconds = 0.0
     with suppress(ValueError, KeyError):
-        times = {name: modified / 1e9 for name, _, _, modified, _ in outputs.states()}
-        seconds = times[_NOTES] - float(told["started"])
+        seconds = states[_NOTES][1] - float(told["started"])
     return Finished(exit_code, stdout.data, stderr.data, seconds if 0 <= seconds <= MOST_SECONDS else 0.0, ended)
 
 
@@ -225,14 +229,17 @@ def _words(noted: bytes) -> dict[str, bytes]:
     return {word.decode("ascii", "replace"): text for word, _, text in pairs}
 
 
-def _ending(name: str, told: Mapping[str, bytes], status: int) -> tuple[Ended, int | None, str]:
-    """How a command ended, its exit code and the reason, by what its guard noted and by the guard's exit status."""
+def _ending(name: str, told: Mapping[str, bytes], status: int, *, too_much: bool) -> tuple[Ended, int | None, str]:
+    """How a command ended, its exit code and the reason, by what its guard noted and by the guard's exit status.
+
+    ``too_much``: it printed more than it may, if only after the guard had noted how it ended.
+    """
+    if too_much or "too-much-output" in told:
+        return "too-much-output", None, ""
     if "exited" in told:
         return "exited", int(told["exited"]), ""
     if "timed-out" in told:
         return "timed-out", None, ""
-    if "too-much-output" in told:
-        return "too-much-output", None, ""
     if "not-started" in told:
         return "not-started", None, printable(os.fsdecode(told["not-started"]))
     if "command" in told:  # somebody killed the guard, and the command with it

@@ -30,6 +30,7 @@ class Configuration:
     """What was to be run: of ``config/experiment.json`` the part that a session needs, and the file's hash.
 
     ``task_repo`` is a URL or a path, ``task_commit`` the commit of it that runs start from; both as they are written.
+    ``agent_timeout`` is how long an agent may run, in seconds; ``None`` where nothing says.
     """
 
     experiment_id: str
@@ -40,6 +41,7 @@ class Configuration:
     max_subtests: int | None
     task_repo: str
     task_commit: str
+    agent_timeout: float | None
     sha256: str
 
 
@@ -213,5 +215,6 @@ def _read_configuration(folder: Folder, given: str) -> Configuration:
         max_subtests=None if data.get("max_subtests") is None else int(data["max_subtests"]),
         task_repo=data["task_repo"],
         task_commit=data["task_commit"],
+        agent_timeout=data.get("timeout_seconds") or None,
         sha256=hashlib.sha256(record.raw).hexdigest(),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,9 +21,8 @@ from ..auditing.evidence import Policy, SlotEvidence
 from ..auditing.run import RunAudit, examine
 from ..auditing.slot import SlotAudit
 from ..auditing.status import Case
-from ..calling.calls import AnotherFirst, Called, Calls, NotGranted, Waiting
-from ..calling.failures import CallFailed, CallLimit
-from ..calling.pauses import paused_until
+from ..calling.calls import Called, Calls, NotGranted, Waiting
+from ..calling.failures import CallFailed
 from ..experiment.attempts import Attempt, keep_attempt, kept_reply
 from ..experiment.expected import Experiment
 from ..experiment.keeping import Keeping
@@ -49,8 +48,6 @@ from .contract import JudgeReply, JudgeRequest
 from .terms import JudgeTerms
 
 JUDGE_CALL = "judge call"
-
-_MOMENT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +130,12 @@ class SlotJudging:
         while len(failed) < self._allowed:
             if reason := terms.stopped(model):
                 return self._unchanged(case, audit, "refused", reason)
-            now = datetime.now(timezone.utc)
-            if pause := paused_until(self._experiment.root, terms.command, model, now):
-                return Waiting(pause.until, pause.reason)
             started = time.monotonic()
             request = self._request(case, evidence, attempts)
             try:
-                reply, answer = self._calls.make(keeping, model, request.attempt, partial(self._ask, request))
-            except AnotherFirst:
-                return Waiting(now + _MOMENT, f"the first call of {printable(model)} tells what it costs")
+                called = self._calls.make(keeping, model, request.attempt, partial(self._ask, request))
             except NotGranted as refused:
                 return self._not_run(case, audit, str(refused))
-            except CallLimit as limit:
-                return self._calls.pause(keeping, model, limit)
             except CallFailed as failure:
                 if failure.of_the_place:
                     terms.note(model, failure)
@@ -153,7 +143,10 @@ class SlotJudging:
                 attempt = self._keep(keeping, evidence, prompt.data, started, failure=failure)
                 failed.append(attempt)
                 break  # the same call would fail in the same way
+            if isinstance(called, Waiting):
+                return called
             terms.note_answer(model)
+            reply, answer = called
             if isinstance(answer, Unusable):
                 attempt = self._keep(keeping, evidence, prompt.data, started, reply=reply, unusable=str(answer))
                 attempts.append(attempt)

@@ -14,7 +14,8 @@ from ..experiment.keeping import Keeping
 from ..experiment.layout import RunId
 from ..experiment.records import Blob, Folder, open_below
 from ..experiment.writing import CannotWrite, directory, move, naming
-from .workspace import WORKSPACE, CannotPrepare, after_move, before_move
+from .contract import CannotPrepare
+from .workspace import WORKSPACE, after_move, before_move
 
 FAILED = ".failed"
 

@@ -1,6 +1,6 @@
-"""The contract of an agent: what it is given, what comes back, and the four ways in which it may not run.
+"""The contracts of an agent and of who makes its workspace: what they are given, what comes back, and what may fail.
 
-A conftest.py may override the fixture ``scylla_agent`` with anything that keeps to it.
+A conftest.py may override the fixtures ``scylla_agent`` and ``scylla_workspace`` with anything that keeps to them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..calling.failures import CallLimit, CallPermanent, CallTimeout, CallTransient
+from ..experiment.expected import Experiment
+from ..experiment.layout import RunId
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,39 @@ class AgentTimeout(CallTimeout):
 
 class AgentPermanent(CallPermanent):
     """No execution like this will ever work; ``scope`` says which others will not either."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkspaceRequest:
+    """A workspace that is wanted: of which run, for which attempt at it (the first is 1), in which directory.
+
+    ``run_directory`` is the run's, below the experiment's root; it need not exist.
+    """
+
+    experiment: Experiment
+    run: RunId
+    attempt: int
+    run_directory: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Where an agent works: a directory, the branch that is checked out in it, and the commit that it starts from."""
+
+    path: Path
+    branch: str
+    base_commit: str
+
+
+class CannotPrepare(Exception):
+    """There can be no workspace; ``str()`` is one printable line: why, and where there is one, the remedy."""
+
+
+class MakeWorkspace(Protocol):
+    """Makes workspaces."""
+
+    def __call__(self, request: WorkspaceRequest, /) -> Workspace:
+        """Make a fresh workspace for an attempt, beside which everything else stays as it is.
+
+        :raises CannotPrepare: there can be none.
+        """

@@ -61,7 +61,10 @@ _ACCESS = re.compile(
 """The variables by which a user gives git access to a remote; all others of git's own would lead it elsewhere."""
 
 _HARMLESS = re.compile(
-    r"core\.(?:repositoryformatversion|filemode|bare|logallrefupdates)|(?:remote|branch|user)\..*", re.DOTALL
+    # The last three tell of a file system what a clone found out: those of macOS and Windows differ from Linux's.
+    r"core\.(?:repositoryformatversion|bare|logallrefupdates|filemode|ignorecase|precomposeunicode|symlinks)"
+    r"|(?:remote|branch|user)\..*",
+    re.DOTALL,
 )
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 

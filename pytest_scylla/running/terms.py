@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..calling.terms import Terms
-from .contract import Agent
-from .workspace import MakeWorkspace
+from .contract import Agent, MakeWorkspace
 
 
 @dataclass

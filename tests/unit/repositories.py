@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,8 +15,15 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import pytest_scylla
+from pytest_scylla.running.contract import CannotPrepare, Workspace, WorkspaceRequest
+from pytest_scylla.running.workspace import check_workspace, make_workspace
+
+from .repairing import run_named
+
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
+RUN, SIBLING = "T0/00/run_01", "T0/00/run_02"
 CONFIGURATION = {"CLAUDE.md": "Think first.\n", ".claude/settings.json": '{"alwaysThinkingEnabled": false}\n'}
 AGENT_WORK = {"tally.py": "print(412)\n"}
 TASK = {"README": "Count words.\n", "src/words.txt": "the\nquick\nfox\n", ".gitignore": "build/\n"}
@@ -161,3 +168,68 @@ def branches(base: Path) -> dict[str, str]:
     """The branches of a repository, each with its commit."""
     pairs = git(base, "for-each-ref", "--format=%(refname:lstrip=2) %(objectname)", "refs/heads/").splitlines()
     return dict(pair.split(" ") for pair in pairs)
+
+
+def with_workspaces(setting: Setting) -> Setting:
+    """Set up the workspaces of three runs; one of them was archived, and is to be run again."""
+    for run in (RUN, SIBLING, "T1/01/run_01"):
+        setting.set_up(run)
+    archive(setting, RUN)
+    return setting
+
+
+def archive(setting: Setting, run: str, name: str = "") -> Path:
+    """Move a run to its subtest's archive, as a session that runs it again does; return where it is then."""
+    place = setting.root / run
+    target = place.parent / ".failed" / (name or place.name)
+    target.parent.mkdir(exist_ok=True)
+    place.rename(target)
+    return target
+
+
+def request(setting: Setting, run: str = RUN, attempt: int = 2, stage: str = "") -> WorkspaceRequest:
+    experiment = pytest_scylla.load(setting.root)
+    return WorkspaceRequest(experiment, run_named(experiment, run), attempt, setting.root / stage / run)
+
+
+def make(setting: Setting, run: str = RUN, attempt: int = 2) -> Workspace:
+    """Check that a workspace can be made, and make it."""
+    check_workspace(request(setting, run, attempt))
+    return make_workspace(request(setting, run, attempt))
+
+
+def refusal(call: Callable[[], Any]) -> str:
+    """Why something is refused."""
+    with pytest.raises(CannotPrepare) as caught:
+        call()
+    told = str(caught.value)
+    assert told
+    assert told.isprintable()
+    return told
+
+
+def refused(setting: Setting, run: str = RUN, *, checked: bool = True) -> str:
+    """Why there can be no workspace; and nothing is changed by asking for one, but that a lock may be made."""
+    locks = [str(setting.root / ".scylla"), str(setting.base.with_name(f".{setting.base.name}.lock"))]
+    before = without(everything(setting.root.parent), locks)
+    told = refusal(lambda: make_workspace(request(setting, run)))
+    if checked:
+        assert refusal(lambda: check_workspace(request(setting, run))) == told
+    assert without(everything(setting.root.parent), locks) == before
+    return told
+
+
+def without(state: dict[str, Any], places: list[str]) -> dict[str, Any]:
+    """What lies anywhere else than in some places."""
+    return {
+        path: found
+        for path, found in state.items()
+        if not any(path == place or path.startswith(place + os.sep) for place in places)
+    }
+
+
+def program(place: Path, ran: Path) -> Path:
+    """A program that leaves a trace."""
+    write(place.parent, {place.name: f"#!/bin/sh\necho >> {ran}\ncat\n"})
+    place.chmod(0o755)
+    return place

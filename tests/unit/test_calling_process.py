@@ -25,13 +25,14 @@ from typing import Any
 
 import pytest
 
+from pytest_scylla.calling import guard
 from pytest_scylla.calling.guard import TICK
 from pytest_scylla.calling.process import MAX_OUTPUT, Finished, kept_from, run_command
 from pytest_scylla.experiment.records import open_experiment
 
 PROJECT = Path(__file__).resolve().parents[2]
 PYTHON = (sys.executable, "-I", "-S", "-c")
-PATIENCE = 20.0
+PATIENCE = 120.0
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a process find all its descendants")
 
@@ -916,6 +917,17 @@ def test_that_one_printed_too_much_is_told(outputs: Path) -> None:
     assert told.ended == done.ended == "too-much-output"
 
 
+def test_what_is_larger_than_it_may_be_is_too_much_however_it_ended(outputs: Path) -> None:
+    (outputs / "stdout").write_bytes(bytes(11))
+    (outputs / "notes").write_bytes(b"started 1\0command 7\0exited 0\0")
+    told = kept(outputs, max_output=10)
+    assert told is not None
+    assert (told.ended, told.exit_code) == ("too-much-output", None)
+    told = kept(outputs, max_output=11)
+    assert told is not None
+    assert (told.ended, told.exit_code, told.stdout) == ("exited", 0, bytes(11))
+
+
 def test_of_one_that_was_not_started_nothing_is_told(outputs: Path) -> None:
     assert run("/nowhere/at/all", outputs=outputs).ended == "not-started"
     assert kept(outputs) is None
@@ -964,6 +976,97 @@ def test_of_one_that_ended_before_this_process_died_all_is_told(
     told = kept(outputs)
     assert told is not None
     assert (told.ended, told.exit_code, told.stdout) == ("exited", -signal.SIGTERM, b"out\n")
+
+
+@pytest.fixture
+def altered_guard(tmp_path: Path) -> Callable[[str], str]:
+    """Make a guard that first runs code of a test, to which it is ``guard``; return the script's path."""
+
+    def make(code: str) -> str:
+        script = tmp_path / "altered_guard.py"
+        script.write_text(
+            "import importlib.util, os, signal\n"
+            f"spec = importlib.util.spec_from_file_location('guard', {guard.__file__!r})\n"
+            "guard = importlib.util.module_from_spec(spec)\n"
+            "spec.loader.exec_module(guard)\n"
+            f"{code}\n"
+            "guard.main()\n"
+        )
+        return os.fspath(script)
+
+    return make
+
+
+def test_what_others_print_while_they_are_killed_may_be_too_much(
+    altered_guard: Callable[[str], str], outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = "end = guard._Watch.end\nguard._Watch.end = lambda watch: (os.write(1, bytes(11)), end(watch))"
+    monkeypatch.setattr(guard, "__file__", altered_guard(late))
+    done = run_shell("exit 3", outputs=outputs, max_output=10)
+    told = kept(outputs, max_output=10)
+    assert told is not None
+    assert told.ended == done.ended == "too-much-output"
+    assert told.exit_code is done.exit_code is None
+    assert b"exited 3" in (outputs / "notes").read_bytes()
+
+
+DIE = "def die(): os.kill(os.getppid(), signal.SIGKILL); os.kill(os.getpid(), signal.SIGKILL)\n"
+BEFORE_THE_NOTE = (
+    f"{DIE}note = guard._note\nguard._note = lambda fd, text: die() if text == b'exited 3' else note(fd, text)"
+)
+BEHIND_THE_NOTE = f"{DIE}guard._Watch.end = lambda watch: die()"
+
+
+@pytest.mark.parametrize(
+    ("moment", "tells"), [(BEFORE_THE_NOTE, False), (BEHIND_THE_NOTE, True)], ids=["before", "behind"]
+)
+def test_where_all_are_killed_what_tells_of_the_end_is_the_note_and_that_comes_before_the_cleaning_up(
+    moment: str,
+    tells: bool,
+    altered_guard: Callable[[str], str],
+    given: Path,
+    temporary: Path,
+    outputs: Path,
+    callers: list[Caller],
+) -> None:
+    """Both the guard and this process, once the command has exited."""
+    code = (
+        "from pathlib import Path\n"
+        "from pytest_scylla.calling import guard\n"
+        "guard.__file__ = sys.argv[2]\n"
+        "run_command(['/bin/sh', '-c', 'printf out; exit 3'], b'', environment={}, timeout=1000,\n"
+        "            inside=Path(sys.argv[3]), outputs=Path(sys.argv[4]))\n"
+    )
+    callers.append(Caller(temporary, code, altered_guard(moment), os.fspath(given), os.fspath(outputs)))
+    assert callers[0].process.wait() == -signal.SIGKILL
+    assert (outputs / "stdout").read_bytes() == b"out"
+    told = kept(outputs)
+    assert (told is not None) is tells
+    if told is not None:
+        assert (told.ended, told.exit_code, told.stdout) == ("exited", 3, b"out")
+
+
+def test_what_it_printed_and_how_it_ended_are_brought_to_the_disk_in_that_order(
+    altered_guard: Callable[[str], str], outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[int] = []
+    fsync = os.fsync
+
+    def note(fd: int) -> None:
+        names.append(os.fstat(fd).st_ino)
+        fsync(fd)
+
+    log = tmp_path / "log"
+    synced = (
+        f"log = open({os.fspath(log)!r}, 'w')\n"
+        "os.fsync = lambda fd: print(os.fstat(fd).st_ino, os.fstat(fd).st_size, file=log, flush=True)"
+    )
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(guard, "__file__", altered_guard(synced))
+    run_shell("printf out; printf error >&2", outputs=outputs)
+    assert names == [outputs.stat().st_ino]
+    files = [(outputs / name).stat() for name in ("stdout", "stderr", "notes")]
+    assert log.read_text().splitlines() == [f"{file.st_ino} {file.st_size}" for file in files]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ from pytest_scylla.calling.ledger import Allowance, Ledger
 from pytest_scylla.calling.pauses import pauses, set_pause
 from pytest_scylla.experiment.keeping import Keeping
 from pytest_scylla.experiment.locks import Held
+from pytest_scylla.experiment.records import Folder
 from pytest_scylla.repair.regenerate import regenerate
-from pytest_scylla.repair.transaction import run_locked
+from pytest_scylla.repair.transaction import repair_run, run_locked
 from pytest_scylla.running.contract import (
     AgentLimit,
     AgentPermanent,
@@ -37,10 +38,13 @@ from pytest_scylla.running.contract import (
     AgentRequest,
     AgentTimeout,
     AgentTransient,
+    CannotPrepare,
+    Workspace,
+    WorkspaceRequest,
 )
 from pytest_scylla.running.execution import AGENT_RUN, Executed, RunExecution, tidy_up
 from pytest_scylla.running.terms import AgentTerms
-from pytest_scylla.running.workspace import CannotPrepare, Workspace, WorkspaceRequest, make_workspace
+from pytest_scylla.running.workspace import make_workspace
 
 from .repairing import journal, run_named, tree
 from .repositories import Setting, branches, everything, needs_git, registrations, with_repository, write
@@ -1122,6 +1126,33 @@ def test_an_agent_that_cannot_tell_runs_again(bench: Bench, monkeypatch: pytest.
     assert len(ran) == 1
 
 
+@pytest.mark.parametrize("printed", [PRINTED, TEXT, b"caf\xe9\n"])
+@pytest.mark.parametrize("last", ["cmd_0000_stdout.log", "stdout.log", "output.txt"])
+def test_killed_between_two_copies_of_the_output_what_it_printed_is_in_all_of_them_in_the_end(
+    last: str, printed: bytes, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first copy on, the others follow from that, to the byte."""
+    put_in_place = Keeping.put_in_place
+
+    def killed(keeping: Keeping, file: str, folder: Folder) -> None:
+        if file == f"{RUN}/agent/{last}":
+            raise Killed
+        put_in_place(keeping, file, folder)
+
+    reply = AgentReply(printed, usage=RESULT["usage"])
+    agent = Agent([lambda request: reply], recovers=reply)
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeping, "put_in_place", killed)
+        with pytest.raises(Killed):
+            bench.execute(agent)
+    bench.execute(agent)
+    experiment = pytest_scylla.load(bench.root)
+    repair_run(experiment, run_named(experiment, RUN), DEFAULT_POLICY, regenerate)
+    copies = ("cmd_0000_stdout.log", "stdout.log", "output.txt")
+    assert {(bench.root / RUN / "agent" / name).read_bytes() for name in copies} == {printed}
+    assert len(agent.requests) == 1
+
+
 def test_where_the_task_is_lost_meanwhile_what_it_printed_is_kept_until_it_is_there_again(bench: Bench) -> None:
     prompt = (bench.root / "prompt.md").read_bytes()
 
@@ -1176,7 +1207,7 @@ def setting(experiment_dir: Path) -> Setting:
 
 
 @needs_git
-def test_the_failed_workspace_goes_with_its_run_and_the_fresh_one_begins_as_its_sibling_did(setting: Setting) -> None:
+def test_the_failed_workspace_goes_with_its_run_and_the_fresh_one_begins_as_that_did(setting: Setting) -> None:
     known, registered = branches(setting.base), registrations(setting.base)
     agent = Agent([works])
     bench = Bench(setting.root)
@@ -1186,7 +1217,7 @@ def test_the_failed_workspace_goes_with_its_run_and_the_fresh_one_begins_as_its_
     assert archived[:2] == registered[place].splitlines()
     assert archived[2].startswith("locked")
     fresh = now.pop(place).splitlines()
-    assert fresh[0] == f"HEAD {setting.start('T0/00/run_02')}"
+    assert fresh[0] == f"HEAD {setting.start(RUN)}"
     assert re.fullmatch(r"branch refs/heads/T0_00_run_01--a2-[0-9a-f]{8}", fresh[1])
     del registered[place]
     assert now == registered

@@ -44,7 +44,7 @@ def repository(tmp_path: Path) -> Path:
 
 def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, but not for ever."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -346,6 +346,9 @@ def test_a_clone_is_made_by_safe_transports_only(tmp_path: Path, scheme: str) ->
     [
         ("", []),
         ("[core]\nrepositoryformatversion = 0\nfilemode = true\nbare = false\nlogallrefupdates = true", []),
+        ("[core]\nfilemode = true\nignorecase = true\nprecomposeunicode = true", []),  # of a clone on macOS
+        ("[core]\nfilemode = false\nsymlinks = false\nignorecase = true", []),  # of one on Windows
+        ("[core]\nprecomposeunicodex = true\nxsymlinks = true", ["core.precomposeunicodex", "core.xsymlinks"]),
         ('[remote "origin"]\nurl = x\nfetch = +refs/heads/*:refs/remotes/origin/*', []),
         ('[branch "main"]\nremote = origin\nmerge = refs/heads/main\n[user]\nname = x\nemail = y', []),
         ("[core]\nhooksPath = x", ["core.hookspath"]),
