@@ -45,8 +45,11 @@ if TYPE_CHECKING:
         AgentRequest,
         AgentTimeout,
         AgentTransient,
+        CannotPrepare,
+        MakeWorkspace,
+        Workspace,
+        WorkspaceRequest,
     )
-    from .running.workspace import CannotPrepare, MakeWorkspace, Workspace, WorkspaceRequest
 
 __all__ = [
     "CODES",
@@ -116,7 +119,7 @@ _ORIGIN = {
     "AgentRequest": ("running.contract", "AgentRequest"),
     "AgentTimeout": ("running.contract", "AgentTimeout"),
     "AgentTransient": ("running.contract", "AgentTransient"),
-    "CannotPrepare": ("running.workspace", "CannotPrepare"),
+    "CannotPrepare": ("running.contract", "CannotPrepare"),
     "Judge": ("judging.contract", "Judge"),
     "JudgeLimit": ("judging.contract", "JudgeLimit"),
     "JudgePermanent": ("judging.contract", "JudgePermanent"),
@@ -124,9 +127,9 @@ _ORIGIN = {
     "JudgeRequest": ("judging.contract", "JudgeRequest"),
     "JudgeTimeout": ("judging.contract", "JudgeTimeout"),
     "JudgeTransient": ("judging.contract", "JudgeTransient"),
-    "MakeWorkspace": ("running.workspace", "MakeWorkspace"),
-    "Workspace": ("running.workspace", "Workspace"),
-    "WorkspaceRequest": ("running.workspace", "WorkspaceRequest"),
+    "MakeWorkspace": ("running.contract", "MakeWorkspace"),
+    "Workspace": ("running.contract", "Workspace"),
+    "WorkspaceRequest": ("running.contract", "WorkspaceRequest"),
 }
 
 

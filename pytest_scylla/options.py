@@ -114,7 +114,8 @@ def add_options(parser: pytest.Parser) -> None:
         "--repair-status",
         action="append",
         metavar="KIND:STATUS",
-        help="repair only items that an audit finds so: 'run:results', 'slot:failed', 'checkpoint:stale'; repeatable",
+        help="repair only items that an audit finds so: 'run:results', 'slot:failed', 'checkpoint:stale', "
+        "'aggregates:stale'; repeatable",
     )
     group.addoption(
         "--repair-anyway",
@@ -124,10 +125,13 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair-budget",
         metavar="USD",
-        help="what the judge calls of this session, in all its workers, may cost; calls that do not fit are not made",
+        help="what the judge calls and agents of this session, in all its workers, may cost; what does not fit is not "
+        "begun",
     )
     group.addoption(
-        "--repair-max-calls", metavar="N", help="how many judge calls this session, in all its workers, may make"
+        "--repair-max-calls",
+        metavar="N",
+        help="how many judge calls and agents' runs there may be in this session, in all its workers",
     )
     group.addoption(
         "--repair-max-wait",
@@ -173,8 +177,8 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("scylla_repair_level", "how far a repair goes; see --repair-level", "string", default="")
     parser.addini("scylla_repair_status", "statuses to repair; see --repair-status", "linelist")
-    parser.addini("scylla_repair_budget", "what judge calls may cost; see --repair-budget", "string", default="")
-    parser.addini("scylla_repair_max_calls", "how many judge calls; see --repair-max-calls", "string", default="")
+    parser.addini("scylla_repair_budget", "what calls may cost; see --repair-budget", "string", default="")
+    parser.addini("scylla_repair_max_calls", "how many calls; see --repair-max-calls", "string", default="")
     parser.addini("scylla_repair_max_wait", "how long to wait for a limit, in seconds", "string", default="1800")
     parser.addini(
         "scylla_repair_fallback",

@@ -48,6 +48,8 @@ _RERUN = "Run the agent again; its judges follow."
 _JUDGE = "Free where a reply of the judge survives; else one judge call."
 _PERSON = "Look at both records and remove the one that is wrong; no repair chooses between them."
 _FROM_RUNS = "Free: it follows from the runs."
+_CUT_OFF = "It was cut off while it was written: a process was killed, or the disk was full."
+_FOREIGN = "Another tool wrote it, or somebody edited it."
 _UNSAFE = "Put a regular file or directory in its place; no repair touches it."
 
 CODES: dict[str, Code] = {
@@ -81,7 +83,10 @@ CODES: dict[str, Code] = {
         _RERUN,
     ),
     "agent-never-ran": Code(
-        "error", "Exit code -1 and no token counted: the execution never happened.", "The command failed.", _RERUN
+        "error",
+        "Exit code -1 and no token counted: the execution never happened.",
+        "The agent's command could not be started, or was stopped at once.",
+        _RERUN,
     ),
     "agent-error": Code(
         "error",
@@ -90,7 +95,10 @@ CODES: dict[str, Code] = {
         _RERUN,
     ),
     "output-copies-conflict": Code(
-        "error", "Sound copies of the agent's output differ, and no majority agrees.", "Files of two runs.", _PERSON
+        "error",
+        "Sound copies of the agent's output differ, and no majority agrees.",
+        "Files of two executions were mixed.",
+        _PERSON,
     ),
     "agent-records-conflict": Code(
         "error",
@@ -99,27 +107,24 @@ CODES: dict[str, Code] = {
         _PERSON,
     ),
     "output-missing": Code("error", "agent/output.txt is absent; another copy survives.", "It was lost.", _REBUILD),
-    "output-malformed": Code(
-        "error", "agent/output.txt is not whole; another copy is.", "It was cut off while writing.", _REBUILD
-    ),
-    "output-truncated": Code(
-        "error", "agent/output.txt is the beginning of another copy.", "It was cut off while writing.", _REBUILD
-    ),
+    "output-malformed": Code("error", "agent/output.txt is not whole; another copy is.", _CUT_OFF, _REBUILD),
+    "output-truncated": Code("error", "agent/output.txt is the beginning of another copy.", _CUT_OFF, _REBUILD),
     "output-differs": Code(
         "error", "agent/output.txt differs from the other copies.", "It was overwritten or edited.", _REBUILD
     ),
     # Derived records of the run.
     "agent-result-missing": Code("error", "agent/result.json is absent.", "It was lost.", _REBUILD),
-    "agent-result-malformed": Code(
-        "error", "agent/result.json is not JSON that can be relied on.", "Cut off.", _REBUILD
-    ),
-    "agent-result-invalid": Code("error", "agent/result.json breaks its schema.", "Another tool wrote it.", _REBUILD),
+    "agent-result-malformed": Code("error", "agent/result.json is not JSON that can be relied on.", _CUT_OFF, _REBUILD),
+    "agent-result-invalid": Code("error", "agent/result.json breaks its schema.", _FOREIGN, _REBUILD),
     "agent-result-stale": Code(
-        "error", "agent/result.json says something else than the agent's output.", "An old regeneration.", _REBUILD
+        "error",
+        "agent/result.json says something else than the agent's output.",
+        "An old tool rebuilt it, or the agent ran again.",
+        _REBUILD,
     ),
     "consensus-missing": Code("error", "judge/result.json is absent.", "It was lost, or judging broke off.", _REBUILD),
-    "consensus-malformed": Code("error", "judge/result.json is not JSON that can be relied on.", "Cut off.", _REBUILD),
-    "consensus-invalid": Code("error", "judge/result.json breaks its schema.", "Another tool wrote it.", _REBUILD),
+    "consensus-malformed": Code("error", "judge/result.json is not JSON that can be relied on.", _CUT_OFF, _REBUILD),
+    "consensus-invalid": Code("error", "judge/result.json breaks its schema.", _FOREIGN, _REBUILD),
     "consensus-stale": Code(
         "error",
         "judge/result.json is not what the judgments amount to.",
@@ -127,10 +132,13 @@ CODES: dict[str, Code] = {
         _REBUILD,
     ),
     "run-result-missing": Code("error", "run_result.json is absent.", "The runner died before the end.", _REBUILD),
-    "run-result-malformed": Code("error", "run_result.json is not JSON that can be relied on.", "Cut off.", _REBUILD),
-    "run-result-invalid": Code("error", "run_result.json breaks its schema.", "Another tool wrote it.", _REBUILD),
+    "run-result-malformed": Code("error", "run_result.json is not JSON that can be relied on.", _CUT_OFF, _REBUILD),
+    "run-result-invalid": Code("error", "run_result.json breaks its schema.", _FOREIGN, _REBUILD),
     "run-result-stale": Code(
-        "error", "run_result.json says something else than the files it derives from.", "They changed later.", _REBUILD
+        "error",
+        "run_result.json says something else than the files it derives from.",
+        "They changed later, and it did not.",
+        _REBUILD,
     ),
     "token-counts-lost": Code(
         "error",
@@ -139,31 +147,59 @@ CODES: dict[str, Code] = {
         _REBUILD,
     ),
     "exit-code-differs": Code(
-        "error", "Records of the run give different exit codes of the agent.", "An old regeneration.", _REBUILD
+        "error",
+        "Records of the run give different exit codes of the agent.",
+        "An old tool rebuilt one of them.",
+        _REBUILD,
     ),
-    "no-complete-slot": Code("error", "No judge slot of the run is complete.", "Judging failed.", _JUDGE),
+    "no-complete-slot": Code(
+        "error", "No judge slot of the run is complete.", "Judging failed, or all judgments were lost.", _JUDGE
+    ),
     # The judge slot.
     "judge-slot-missing": Code("error", "The slot has no directory.", "Judging broke off before it.", _JUDGE),
     "judge-slot-malformed": Code("error", "The slot's directory is a file.", "A copy that went wrong.", _JUDGE),
-    "judgment-missing": Code("error", "The slot has no judgment.json.", "The judge call failed.", _JUDGE),
-    "judgment-malformed": Code("error", "judgment.json is not JSON that can be relied on.", "Cut off.", _JUDGE),
-    "judgment-invalid": Code("error", "judgment.json breaks its schema.", "A reply was stored unchecked.", _JUDGE),
-    "score-out-of-range": Code("error", "The score is no number from 0 to 1.", "The judge used percent.", _JUDGE),
+    "judgment-missing": Code(
+        "error", "The slot has no judgment.json.", "The judge call failed, or the file was lost.", _JUDGE
+    ),
+    "judgment-malformed": Code("error", "judgment.json is not JSON that can be relied on.", _CUT_OFF, _JUDGE),
+    "judgment-invalid": Code(
+        "error", "judgment.json breaks its schema.", "A judge's answer was stored unchecked.", _JUDGE
+    ),
+    "score-out-of-range": Code(
+        "error",
+        "The score is no number from 0 to 1.",
+        "The judge gave percent or points, and its answer was stored unchecked.",
+        _JUDGE,
+    ),
     "judgment-not-valid": Code(
         "error",
         "judgment.json itself says that it is not valid.",
         "The judge failed, and its failure was stored as a score.",
         "One judge call.",
     ),
-    "no-agent-result": Code("error", "There is no agent result that could be judged.", "See the run.", _RERUN),
+    "no-agent-result": Code(
+        "error",
+        "There is no agent result that could be judged.",
+        "The run is missing, partial or failed; its own findings say why.",
+        _RERUN,
+    ),
     "judgment-differs-from-reply": Code(
-        "error", "judgment.json holds no verdict that the judge gave.", "Files of two judgings.", _PERSON
+        "error",
+        "judgment.json holds no verdict that the judge gave.",
+        "Files of two judgings were mixed, or somebody edited one.",
+        _PERSON,
     ),
     "judgment-differs-from-run-result": Code(
-        "error", "judgment.json and run_result.json differ, and no reply is left.", "Files of two judgings.", _PERSON
+        "error",
+        "judgment.json and run_result.json differ, and no reply is left.",
+        "The slot was judged again and run_result.json is older, or somebody edited one.",
+        _PERSON,
     ),
     "judge-model-differs": Code(
-        "error", "MODEL.md names another model than the configuration gives the slot.", "Judges reordered.", _PERSON
+        "error",
+        "MODEL.md names another model than the configuration gives the slot.",
+        "The order of judge_models was changed, or the slot was copied from another.",
+        _PERSON,
     ),
     "fallback-refused": Code(
         "error", "The judgment is a fallback, and scylla_fallback = fail.", "The judge call failed.", "One judge call."
@@ -188,7 +224,10 @@ CODES: dict[str, Code] = {
         "Decide whether the first or the last counts for you.",
     ),
     "stale": Code(
-        "warning", "The slot was judged before the agent finished.", "The agent was rerun.", "Judge it again."
+        "warning",
+        "The slot was judged before the agent finished.",
+        "The agent was run again, and its judges were not.",
+        "Judge it again.",
     ),
     "extra-slot": Code("warning", "A judge slot beyond the configuration.", "Fewer judges configured since.", "None."),
     "consensus-includes-extra": Code(
@@ -198,12 +237,14 @@ CODES: dict[str, Code] = {
         "None, if that is meant.",
     ),
     "side-file-missing": Code(
-        "warning", "A side file is absent.", "It was lost.", "Free where another file gives it back."
+        "warning", "A side file is absent.", "It was lost, or never written.", "Free where another file gives it back."
     ),
     "side-file-malformed": Code(
-        "warning", "A side file is not what it should be.", "Cut off while writing.", "Free where a copy is whole."
+        "warning", "A side file is not what it should be.", _CUT_OFF, "Free where a copy is whole."
     ),
-    "side-file-unsafe": Code("warning", "A side file may not be read.", "A link, or a permission.", _UNSAFE),
+    "side-file-unsafe": Code(
+        "warning", "A side file may not be read.", "It is a link, too large, or its permissions forbid it.", _UNSAFE
+    ),
     # The experiment.
     "extra-tier": Code("warning", "A tier beyond the configuration.", "tiers_to_run was shortened.", "None."),
     "extra-subtest": Code("warning", "A subtest beyond the definitions.", "max_subtests was lowered.", "None."),
@@ -225,7 +266,7 @@ CODES: dict[str, Code] = {
     ),
     # The checkpoint.
     "checkpoint-missing": Code("error", "The experiment has no checkpoint.json.", "It was lost.", _FROM_RUNS),
-    "checkpoint-malformed": Code("error", "checkpoint.json is not JSON that can be relied on.", "Cut off.", _FROM_RUNS),
+    "checkpoint-malformed": Code("error", "checkpoint.json is not JSON that can be relied on.", _CUT_OFF, _FROM_RUNS),
     "checkpoint-invalid": Code(
         "error",
         "checkpoint.json breaks its schema, or holds ids that are none.",
@@ -272,7 +313,7 @@ CODES: dict[str, Code] = {
     "aggregate-invalid": Code(
         "error",
         "A record of a subtest, a tier or the experiment breaks its schema.",
-        "Another tool wrote it.",
+        _FOREIGN,
         _FROM_RUNS,
     ),
     "aggregate-stale": Code(

@@ -43,7 +43,10 @@ def audit_run(experiment: Experiment, run: RunId, policy: Policy = DEFAULT_POLIC
 
 
 def audit_all(experiment: Experiment, policy: Policy = DEFAULT_POLICY) -> Iterator[RunAudit]:
-    """Audit every expected run of ``experiment``, in the order of tier, subtest, number."""
+    """Audit every expected run of ``experiment``, in the order of tier, subtest, number, each when it is asked for.
+
+    :raises ExperimentGone: the experiment itself can no longer be opened.
+    """
     for run in experiment.runs():
         yield audit_run(experiment, run, policy)
 

@@ -9,6 +9,8 @@ from ..outcomes import BEYOND, ItemOutcome
 from ..repair.actions import Action
 
 _SOURCES = 3
+_MOST_LINES = 20
+"""How many findings, and how many actions, of one item are told a line each: aggregates may have hundreds."""
 
 
 def headline(outcome: ItemOutcome) -> str:
@@ -20,10 +22,16 @@ def headline(outcome: ItemOutcome) -> str:
 def failure_text(item_id: str, outcome: ItemOutcome) -> str:
     """A failing item: id and status, one line a finding, what was done about it, and what would repair it."""
     lines = [f"{item_id}: {headline(outcome)}"]
-    lines += [f"  {found}" if found.severity == "error" else f"  warning: {found}" for found in outcome.findings]
-    lines += [f"  {line}" for action in outcome.actions if (line := action_line(action, outcome.remedy))]
+    lines += _first([f"{'' if found.severity == 'error' else 'warning: '}{found}" for found in outcome.findings])
+    lines += _first([line for action in outcome.actions if (line := action_line(action, outcome.remedy))])
     lines.append(f"  repair: {outcome.remedy}")
     return "\n".join(lines)
+
+
+def _first(lines: list[str]) -> list[str]:
+    more = len(lines) - _MOST_LINES
+    shown = lines[:_MOST_LINES] + ([f"and {more} more: --scylla-report=FILE.json has them all"] if more > 0 else [])
+    return [f"  {line}" for line in shown]
 
 
 def action_line(action: Action, remedy: str = "") -> str:

@@ -159,6 +159,7 @@ def _item(audited: AuditedExperiment, item_id: str, outcome: ItemOutcome) -> dic
         "status_before": audited.status_before(item_id) or outcome.status,
         "status": outcome.status,
         "outcome": outcome.outcome,
+        "remedy": outcome.remedy or None,
         "findings": [_finding(found) for found in outcome.findings],
         "actions": [action.as_data() for action in outcome.actions],
     }

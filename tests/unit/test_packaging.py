@@ -37,7 +37,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(project: Path, directory: Path, *targets: str) -> None:
     options = [option for target in targets for option in ("-t", target)]
     command = [sys.executable, "-m", "hatchling", "build", "-d", os.fspath(directory), *options]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -138,7 +138,7 @@ def test_an_installed_copy_finds_its_own_schemas_and_audits(
         env={**os.environ, "PYTHONPATH": os.fspath(site)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.stderr == ""
@@ -165,6 +165,7 @@ def test_the_sdist_builds_the_same_wheel_and_holds_the_tests(
     root = names[0].split("/")[0]
     assert f"{root}/tests/conftest.py" in names
     assert f"{root}/benchmarks/synthetic.py" in names
+    assert f"{root}/docs/index.md" in names
     assert f"{root}/LICENSE" in names
     assert not [name for name in names if "__pycache__" in name or "/.git/" in name]
     (tmp_path / "again").mkdir()
