@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
 
 import pytest
 
@@ -33,6 +34,7 @@ _ALWAYS_SHOWN = {
     "judge_slots": ("complete", "missing", "failed", "agent_failed"),
     "one slot": ("complete", "missing", "failed"),
 }
+_WHOLE = ("completed", "complete")
 _CALLED: dict[Level, tuple[tuple[str, str], str, str, str]] = {
     "agents": (("ran agents", "would run agents"), "run", "agent", "came to an end"),
     "judges": (("asked judges", "would ask judges"), "call", "slot", "judged"),
@@ -71,14 +73,18 @@ def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExpe
     for audited in experiments:
         title = audited.name if len(experiments) > 1 else "experiment"
         reporter.write_sep("=", printable(title))
-        for line in summary_lines(audited, verbosity):
+        width = reporter.config.get_terminal_writer().fullwidth
+        for line in summary_lines(audited, verbosity, width):
             reporter.write_line(line)
         if verbosity >= 0 and (command := next_command(audited, settings)):
             reporter.write_line(f"next: {command}")
 
 
-def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
-    """The summary of one experiment. ``verbosity`` is pytest's: below 0 shorter, above 0 with every warning."""
+def summary_lines(audited: AuditedExperiment, verbosity: int = 0, width: int = 80) -> list[str]:
+    """The summary of one experiment. ``verbosity`` is pytest's: below 0 shorter, above 0 with every warning.
+
+    :param width: columns of the terminal.
+    """
     counts = count(audited)
     repaired = any(action.outcome == "done" for _, action in audited.actions())
     if repaired and verbosity >= 0:
@@ -86,13 +92,13 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     else:
         lines = _table(counts, by_slot=verbosity >= 0)
     if verbosity >= 0:
-        lines += _tier_lines(audited)
+        lines += _tier_lines(audited, width)
     lines += _whole_lines(audited, verbosity)
     if audited.before:
         lines += repair_lines(audited, verbosity)
     if audited.experiment.unknown_tiers:
         lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
-    return lines + _finding_lines(audited, verbosity)
+    return lines + _finding_lines(audited, verbosity, width)
 
 
 def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
@@ -109,7 +115,7 @@ def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
     return lines
 
 
-def _finding_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
+def _finding_lines(audited: AuditedExperiment, verbosity: int, width: int) -> list[str]:
     """What was found, by code, errors first, each with one example; with -v all that pytest does not tell."""
     by_code: dict[str, list[tuple[str, Finding]]] = {}
     for item_id, found in _findings(audited):
@@ -125,7 +131,8 @@ def _finding_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
         found = told[0][1]
         warning = " (warning)" if found.severity == "warning" else ""
         lines.append(f"  {len(told):>6} {found.code}{warning}: {CODES[found.code].meaning}")
-        lines.append(f"         e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}")
+        example = f"e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}"
+        lines += wrap(example, width, initial_indent=" " * 9, subsequent_indent=" " * 14, break_long_words=False)
     return lines
 
 
@@ -137,26 +144,34 @@ def _findings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
             yield item_id, found
 
 
-def _tier_lines(audited: AuditedExperiment) -> list[str]:
-    """How many runs and judge slots of each tier have which status: a column a status that occurs."""
+def _tier_lines(audited: AuditedExperiment, width: int) -> list[str]:
+    """How many runs and judge slots of each tier have which status: a column a status that occurs.
+
+    Nothing for a single tier, or where all are complete: that was said above. Two tables where one is too wide.
+    """
     tiers = count_by_tier(audited)
-    if len(tiers) < 2:
+    columns: dict[str, list[list[str]]] = {}
+    for kind, noun, statuses in (("runs", "runs", RUN_STATUSES), ("judge_slots", "slots", SLOT_STATUSES)):
+        occurring = [status for status in (*statuses, NOT_AUDITED) if any(row[kind][status] for row in tiers.values())]
+        columns[kind] = [[noun, *(str(row[kind].total()) for row in tiers.values())]]
+        for status in occurring:
+            cells = (str(row[kind][status] or "-") for row in tiers.values())
+            columns[kind].append([status.replace("_", " "), *cells])
+    if len(tiers) < 2 or all(len(found) == 2 and found[1][0] in _WHOLE for found in columns.values()):
         return []
-    statuses = {
-        kind: [status for status in (*known, NOT_AUDITED) if any(row[kind][status] for row in tiers.values())]
-        for kind, known in (("runs", RUN_STATUSES), ("judge_slots", SLOT_STATUSES))
-    }
-    rows = [["tier", "runs", *statuses["runs"], "slots", *statuses["judge_slots"]]]
-    for tier, row in tiers.items():
-        cells = [tier]
-        for kind, names in statuses.items():
-            cells += [str(row[kind].total()), *(str(row[kind][status] or "-") for status in names)]
-        rows.append(cells)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join([cells[0].ljust(widths[0]), *map(str.rjust, cells[1:], widths[1:])]).replace("_", " ")
-        for cells in rows
-    ]
+    names = ["tier", *tiers]
+    together = _columns([names, *columns["runs"], *columns["judge_slots"]])
+    if len(together[0]) <= width:
+        return together
+    return [line for found in columns.values() for line in _columns([names, *found])]
+
+
+def _columns(columns: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table by its columns, of which all but the first are numbers."""
+    first, *others = columns
+    aligned = [[cell.ljust(max(map(len, first))) for cell in first]]
+    aligned += [[cell.rjust(max(map(len, column))) for cell in column] for column in others]
+    return ["  ".join(row) for row in zip(*aligned, strict=True)]
 
 
 def _table(counts: Counts, *, by_slot: bool) -> list[str]:
