@@ -21,6 +21,7 @@ from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES
 from ..experiment.wording import printable
 from ..outcomes import NOT_AUDITED
 from ..repair.actions import Action
+from .gate import KINDS_OF_CHANGE
 from .item import action_line, total_cost, total_seconds
 
 Json = dict[str, Any]
@@ -519,20 +520,10 @@ def _with_reason(text: str, reason: str | None) -> str:
     return f"{text} ({reason})" if reason else text
 
 
-_KINDS_OF_CHANGE = {
-    "worse": "worse",
-    "better": "better",
-    "changed": "changed",
-    "scores": "with another score",
-    "new": "new",
-    "absent": "no longer expected",
-}
-
-
 def _compared(compared: Json | None) -> Compared | None:
     if compared is None:
         return None
-    counts = [(words, len(compared[kind])) for kind, words in _KINDS_OF_CHANGE.items() if compared[kind]]
+    counts = [(words, len(compared[kind])) for kind, words in KINDS_OF_CHANGE.items() if compared[kind]]
     if compared["not_compared"]:
         counts.append(("not compared", compared["not_compared"]))
     return Compared(

@@ -11,7 +11,7 @@ from ..gate.baseline import Comparison
 from ..gate.conclusion import Conclusion
 from ..gate.waivers import WaiverUse
 
-_TITLES = {
+KINDS_OF_CHANGE = {
     "worse": "worse",
     "better": "better",
     "changed": "changed",
@@ -19,6 +19,7 @@ _TITLES = {
     "new": "new",
     "absent": "no longer expected",
 }
+"""What became of items since the baseline, in people's words."""
 _MOST_SHOWN = {"worse": 10, "better": 3, "changed": 3, "scores": 3}
 
 
@@ -41,8 +42,8 @@ def conclusion_lines(conclusion: Conclusion, verbosity: int = 0) -> Iterator[Lin
 
 def comparison_lines(compared: Comparison, verbosity: int = 0) -> Iterator[str]:
     """What became better and worse: how many items, and some of them."""
-    of_kind = {kind: [str(change) for change in getattr(compared, kind)] for kind in _TITLES}
-    parts = [f"{len(changes)} {_TITLES[kind]}" for kind, changes in of_kind.items() if changes]
+    of_kind = {kind: [str(change) for change in getattr(compared, kind)] for kind in KINDS_OF_CHANGE}
+    parts = [f"{len(changes)} {KINDS_OF_CHANGE[kind]}" for kind, changes in of_kind.items() if changes]
     if compared.not_compared:
         parts.append(f"{compared.not_compared} not compared")
     when = f" of {compared.generated_at}" if compared.generated_at else ""

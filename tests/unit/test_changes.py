@@ -29,23 +29,10 @@ from .repositories import (
     needs_git,
     program,
     with_repository,
-    with_workspaces,
     write,
 )
 
 pytestmark = needs_git
-
-
-@pytest.fixture
-def bare(experiment_dir: Path) -> Setting:
-    """An experiment whose base repository has no branch of a run."""
-    return with_repository(experiment_dir)
-
-
-@pytest.fixture
-def setting(bare: Setting) -> Setting:
-    """An experiment with workspaces of three runs, of which one is to be run again."""
-    return with_workspaces(bare)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -19,24 +18,10 @@ from .repositories import (
     make,
     needs_git,
     refused,
-    with_repository,
-    with_workspaces,
     write,
 )
 
 pytestmark = needs_git
-
-
-@pytest.fixture
-def bare(experiment_dir: Path) -> Setting:
-    """An experiment whose base repository has no branch of a run."""
-    return with_repository(experiment_dir)
-
-
-@pytest.fixture
-def setting(bare: Setting) -> Setting:
-    """An experiment with workspaces of three runs, of which one is to be run again."""
-    return with_workspaces(bare)
 
 
 def test_it_is_the_commit_of_a_sibling_where_the_run_itself_never_had_a_branch(bare: Setting) -> None:
