@@ -603,3 +603,9 @@ def test_a_directory_without_experiments_is_an_error_that_says_what_to_name(tmp_
 )
 def test_a_stored_path_is_compared_by_its_tail_alone(path: str, named: str | None) -> None:
     assert run_named_in(path) == named
+
+
+@pytest.mark.parametrize(("stored", "known"), [(600, 600), (90.5, 90.5), (None, None), (0, None)])
+def test_how_long_an_agent_may_run(tmp_path: Path, stored: float | None, known: float | None) -> None:
+    root = make(tmp_path / "exp", "T0/00", tiers_to_run=["T0"], timeout_seconds=stored)
+    assert load_experiment(root).config.agent_timeout == known
