@@ -27,8 +27,6 @@ from benchmarks.synthetic import Plan, config_hash, run_dir, run_ids, write_expe
 from tests.unit.repairing import count_calls, tree
 from tests.unit.repositories import Setting, with_repository, write
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
 OPTIONS = ("--repair", "--repair-level=agents", "--repair-max-calls=100", "--scylla-exp=exp")
 """The one command that completes an experiment."""
 
@@ -276,32 +274,6 @@ def _family(ancestor: int) -> set[int]:
     while more := {child for child, parent in parents.items() if parent in found} - found:
         found |= more
     return found
-
-
-class Killer:
-    """A process that runs sessions, and lets them die as often as it is told to."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def run(self, project: Path, last: int = 0) -> str:
-        """Run a session that dies at the thing of this number (0: never); say how it ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(last, project, file=self._process.stdin, flush=True)
-        return self._process.stdout.readline().rstrip("\n")
-
-
-@contextmanager
-def killer() -> Iterator[Killer]:
-    """Such a process."""
-    command = [sys.executable, "-m", "tests.end_to_end.agents"]
-    process = subprocess.Popen(command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Killer(process)
-    finally:
-        process.communicate()
-    assert process.returncode == 0
 
 
 def _session(project: Path, last: int) -> int:

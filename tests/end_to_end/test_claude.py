@@ -34,6 +34,9 @@ with open(here + "/calls", "a") as calls:
 exec(open(here + "/act").read())
 """
 
+PATIENCE = 600.0
+"""How long to wait for what comes soon, in seconds: it only guards against waiting for ever."""
+
 VERDICT = {"score": 0.9, "passed": True, "reasoning": "It does what was asked."}
 
 
@@ -91,10 +94,16 @@ class Session:
         return {**os.environ, "PATH": f"{self.tools}{os.pathsep}{os.environ['PATH']}", "SECRET_TOKEN": "hunter2"}
 
     def repair(self, *options: str) -> subprocess.CompletedProcess[str]:
-        command = self.command("--scylla-report=report.json", *options)
-        return subprocess.run(
-            command, cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=300
+        """Run a session, which has to come to its end: it writes its report."""
+        report = self.place / "report.json"
+        report.unlink(missing_ok=True)
+        command = self.command(f"--scylla-report={report.name}", *options)
+        done = subprocess.run(
+            command, cwd=self.place, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
         )
+        sys.stdout.write(done.stdout + done.stderr)  # shown if the test fails
+        assert report.exists(), f"the session wrote no report; exit code {done.returncode}"
+        return done
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -132,7 +141,7 @@ def session(tmp_path: Path, one_run_experiment: Path) -> Iterator[Session]:
 def test_a_verdict_takes_one_call_whatever_its_shape(session: Session, text: str, score: float) -> None:
     session.prints(answer(text))
     done = session.repair()
-    assert done.returncode == 0, done.stdout
+    assert done.returncode == 0
     (call,) = session.calls
     assert call["prompt"].encode("latin-1") == (session.root / RUN / "judge_prompt.md").read_bytes()
     assert "--model=judge-medium-1" in call["argv"]
@@ -163,7 +172,7 @@ def test_an_answer_without_a_verdict_is_asked_for_three_times_and_becomes_no_sco
     session.prints(answer(text))
     consensus = (session.root / RUN / "judge" / "result.json").read_bytes()
     done = session.repair()
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 1
     first, second, third = session.calls
     assert second["prompt"].startswith(first["prompt"])
     assert second["prompt"] != first["prompt"]
@@ -212,7 +221,7 @@ def test_without_the_command_nobody_is_asked(session: Session) -> None:
     (session.tools / "claude").unlink()
     done = subprocess.run(
         session.command(), cwd=session.place, env={**session.environment, "PATH": str(session.tools)},
-        capture_output=True, text=True, timeout=300,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 1
     assert "claude: No such file or directory" in done.stdout
@@ -279,7 +288,7 @@ def test_a_gigabyte_of_output_is_cut_off(session: Session) -> None:
 
 
 def wait_until(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.02)
@@ -304,7 +313,7 @@ HANG = (
 @pytest.mark.skipif(sys.platform != "linux", reason="a grandchild in a session of its own is found on Linux only")
 def test_a_hang_with_a_grandchild_that_keeps_the_output_ends_at_the_timeout(session: Session) -> None:
     session.acts(HANG)
-    done = session.repair("-o", "scylla_judge_timeout=2")
+    done = session.repair("-o", "scylla_judge_timeout=10")
     assert done.returncode == 1
     assert len(session.calls) == 1
     assert session.slot("timing.json")["failed"] is True
@@ -316,11 +325,17 @@ def test_a_hang_with_a_grandchild_that_keeps_the_output_ends_at_the_timeout(sess
 def test_a_session_that_ends_in_mid_call_leaves_no_process_and_the_slot_as_it_was(session: Session, how: int) -> None:
     session.acts(HANG)
     process = subprocess.Popen(
-        session.command(), cwd=session.place, env=session.environment, stdout=subprocess.DEVNULL, start_new_session=True
+        session.command(),
+        cwd=session.place,
+        env=session.environment,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+        # Whoever runs these tests in the background may have them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until((session.tools / "pids").exists, "the judge was not called")
     process.send_signal(how)
-    process.wait(60)
+    process.wait(PATIENCE)
     pids = list(map(int, (session.tools / "pids").read_text().split()))
     wait_until(lambda: not any(map(is_there, pids)), "the judge outlived its session")
     assert session.files() == session.before
@@ -337,7 +352,7 @@ def test_a_worker_that_is_killed_in_mid_call_has_its_item_crash_and_not_start_ag
         f"    if hasattr(config, 'workerinput'): open({str(session.tools / 'worker')!r}, 'w').write(str(os.getpid()))\n"
     )
     done = session.repair("-n", "1")
-    assert done.returncode == 1, done.stdout
+    assert done.returncode == 1
     assert len(session.calls) == 1
     assert session.item["outcome"] == "crashed"
     assert session.files() == session.before

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +27,11 @@ from tests.unit.damage import (
 )
 from tests.unit.repairing import Entry, Tree, digest, journal, quarantined, staged, tree
 
-ROOT = Path(__file__).resolve().parents[2]
+from .killer import Killer, in_two_threads, killer
+
+REPAIRS = "tests.end_to_end.killing"
+"""The program by which repairs are killed."""
+
 MOVED = f"T0/00/run_01/{CONSENSUS}"
 """The place of a file where a directory lies: the one place that is empty for a moment."""
 
@@ -53,31 +52,6 @@ DAMAGED = {
         change(JUDGMENT, lambda data: data[: len(data) // 2]),
     ),
 }
-
-
-class Killer:
-    """A process that repairs experiments, and dies in it as often as it is told to."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def repair(self, root: Path, last: int = 0) -> str:
-        """Repair, dying at the call of this number (0: never); say how it ended."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        print(last, root, file=self._process.stdin, flush=True)
-        return self._process.stdout.readline().rstrip("\n")
-
-
-@contextmanager
-def killer() -> Iterator[Killer]:
-    command = [sys.executable, "-m", "tests.end_to_end.killing"]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Killer(process)
-    finally:
-        process.communicate()
-    assert process.returncode == 0
 
 
 @dataclass(frozen=True)
@@ -109,8 +83,8 @@ def repaired(tmp_path_factory: pytest.TempPathFactory) -> Repaired:
         damage(Run(root, run))
     (root / "T0/00/run_01" / RUN_RESULT).chmod(0o640)
     shutil.copytree(root, whole)
-    with killer() as process:
-        calls = int(process.repair(whole))
+    with killer(REPAIRS) as process:
+        calls = int(process.run(whole))
     return Repaired(root, tree(root), relocated(tree(whole), whole, root), calls)
 
 
@@ -121,8 +95,8 @@ def test_the_repair_that_is_killed_is_one_of_several_files_in_several_runs(repai
     assert 60 < repaired.calls < 250
     assert stat.S_IMODE(repaired.after[f"T0/00/run_01/{RUN_RESULT}"].mode) == 0o640
     shutil.copytree(repaired.root, tmp_path / "exp")
-    with killer() as process:
-        process.repair(tmp_path / "exp")
+    with killer(REPAIRS) as process:
+        process.run(tmp_path / "exp")
     audits = list(pytest_scylla.audit(pytest_scylla.load(tmp_path / "exp")))
     assert [audit.status for audit in audits] == ["completed"] * 2
 
@@ -130,23 +104,19 @@ def test_the_repair_that_is_killed_is_one_of_several_files_in_several_runs(repai
 def test_killed_at_any_call_a_repair_leaves_files_old_or_new_and_the_next_one_finishes(
     repaired: Repaired, tmp_path: Path
 ) -> None:
-    def kill_at(some: range) -> set[str]:
-        with killer() as process:
-            return {kill_and_finish(process, repaired, tmp_path / f"exp-{last}", last) for last in some}
+    def kill_at(process: Killer, last: int) -> str:
+        return kill_and_finish(process, repaired, tmp_path / f"exp-{last}", last)
 
-    with ThreadPoolExecutor(2) as two:
-        kills = set().union(*two.map(kill_at, (range(start, repaired.calls + 1, 2) for start in (1, 2))))
+    kills = {*in_two_threads(REPAIRS, range(1, repaired.calls + 1), kill_at)}
     assert kills == {f"killed at {name}" for name in ("write", "rename", "unlink", "mkdir", "fsync", "open", "utime")}
-    with killer() as process:
-        assert process.repair(shutil.copytree(repaired.root, tmp_path / "exp"), repaired.calls + 1) == str(
-            repaired.calls
-        )
+    with killer(REPAIRS) as process:
+        assert process.run(shutil.copytree(repaired.root, tmp_path / "exp"), repaired.calls + 1) == str(repaired.calls)
 
 
 def test_killed_twice_a_repair_still_leaves_files_old_or_new_and_the_next_one_finishes(
     repaired: Repaired, tmp_path: Path
 ) -> None:
-    with killer() as process:
+    with killer(REPAIRS) as process:
         for first in range(5, repaired.calls, 9):
             second = first * 31 % 60 + 1
             kill_and_finish(process, repaired, tmp_path / f"exp-{first}-{second}", first, second)
@@ -157,7 +127,7 @@ def kill_and_finish(process: Killer, damaged: Repaired, root: Path, *calls: int)
     repaired = damaged.copied(root)
     ended = ""
     for last in calls:
-        ended = process.repair(root, last)
+        ended = process.run(root, last)
         where = f"{ended}, call {last} of {calls}"
         assert ended.startswith("killed at ") or last != calls[0], where
         left = tree(root)
@@ -165,13 +135,13 @@ def kill_and_finish(process: Killer, damaged: Repaired, root: Path, *calls: int)
         no_byte_is_lost(repaired, root, left, where)
         what_was_done_is_told(repaired, root, left, where)
 
-    assert process.repair(root).isdigit(), where
+    assert process.run(root).isdigit(), where
     assert tree(root) == repaired.after, where
     no_byte_is_lost(repaired, root, repaired.after, where)
     assert not staged(root), where
 
     everything = tree(root, but=None)
-    assert process.repair(root) == "0", where
+    assert process.run(root) == "0", where
     assert tree(root, but=None) == everything, where
     shutil.rmtree(root)
     return ended

@@ -169,7 +169,7 @@ def known_case(project: Path) -> KnownCase:
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=600,
         )
         assert report.exists(), result.stdout + result.stderr
         told = json.loads(report.read_text("utf-8"))

@@ -26,7 +26,7 @@ def run_pytest(
     *arguments: str, cwd: Path = ROOT, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def contents(directory: Path) -> dict[Path, bytes]:
@@ -36,7 +36,7 @@ def contents(directory: Path) -> dict[Path, bytes]:
 def test_the_first_command_shows_an_experiment_broken_repaired_and_whole() -> None:
     before = contents(EXAMPLES)
     command = [sys.executable, "examples/tour.py"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
     broken, planned, repaired, whole = result.stdout.split("\n### ")[1:]
     assert "5 failed, 4 passed" in broken

@@ -40,15 +40,17 @@ SCRIPT, LOG = Path({script!r}), Path({log!r})
 
 
 def wait_for(paths):
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not all(Path(path).exists() for path in paths):
         assert time.monotonic() < deadline, f"{{paths}} did not all come"
         time.sleep(0.005)
 
 
 def calls_for(slot):
-    text = LOG.read_text("utf-8") if LOG.exists() else ""
-    return sum(json.loads(line)["slot"] == slot for line in text.splitlines())
+    noted = LOG.read_bytes() if LOG.exists() else b""
+    # Another process may be noting a call of its own: of a line that is being written, a part may be seen.
+    whole = noted[: noted.rfind(b"\\n") + 1]
+    return sum(json.loads(line)["slot"] == slot for line in whole.splitlines())
 
 
 def next_step(script, slot):
@@ -69,8 +71,9 @@ def note(script, request):
         "seen": [path for path in script["watched"] if Path(path).exists()],
         "time": time.time(),
     }}
+    line = json.dumps(entry).encode() + b"\\n"
     with LOG.open("ab", 0) as file:
-        file.write(json.dumps(entry).encode() + b"\\n")
+        assert file.write(line) == len(line)  # at once, so that lines of several processes do not mix
 
 
 def failure(step):

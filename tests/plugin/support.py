@@ -20,6 +20,8 @@ import pytest_scylla.session  # noqa: F401  -- so that not every session within 
 from benchmarks.synthetic import Plan, run_ids, small
 from pytest_scylla.experiment.checkpoint import config_hash
 
+from ..unit.aggregating import aggregates_in
+
 SCHEMA = json.loads((Path(__file__).resolve().parents[2] / "schemas" / "report.schema.json").read_text("utf-8"))
 
 NOT_RANDOM = ("-p", "no:randomly")
@@ -67,6 +69,13 @@ def node_ids(items: Iterable[str] | None = None, name: str = "exp") -> list[str]
     return [node_id(item_id, name) for item_id in (item_ids() if items is None else items)]
 
 
+BUT_AGGREGATES = f"--deselect={node_id(AGGREGATES)}"
+"""Leaves the aggregates alone: a repair rebuilds them for the runs that still count, where one cannot be repaired."""
+
+BUT_WHOLES = tuple(f"--deselect={node_id(item_id)}" for item_id in WHOLES)
+"""Leaves alone what follows from all runs."""
+
+
 # Damage
 
 
@@ -94,9 +103,13 @@ def lose_run(experiment: Path, run: str) -> None:
 
 
 def never_begin(experiment: Path, run: str) -> None:
-    """Have a run that never began: there is nothing of it, and the checkpoint does not record it."""
+    """Have a run that never began: there is nothing of it, the checkpoint does not record it, its tier is not done."""
     lose_run(experiment, run)
     record_run(experiment, run, None)
+    tier = run.partition("/")[0]
+    for file in aggregates_in(experiment):
+        if file.startswith(f"{tier}/") or "/" not in file:
+            (experiment / file).unlink()
 
 
 def record_run(experiment: Path, run: str, state: str | None) -> None:
@@ -109,6 +122,17 @@ def record_run(experiment: Path, run: str, state: str | None) -> None:
     if state is not None:
         recorded[tier][subtest][number] = state
     edit_json(path, completed_runs=recorded)
+
+
+def recorded_runs(experiment: Path) -> dict[str, str]:
+    """How the checkpoint records each run that it knows of, by the run's id."""
+    tiers = json.loads((experiment / "checkpoint.json").read_text("utf-8"))["completed_runs"]
+    return {
+        f"{tier}/{subtest}/run_{int(number):02d}": state
+        for tier, subtests in tiers.items()
+        for subtest, numbers in subtests.items()
+        for number, state in numbers.items()
+    }
 
 
 def lose_item(experiment: Path, item_id: str) -> None:
@@ -125,12 +149,14 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def edit_config(experiment: Path, **changes: Any) -> None:
-    """Change keys of an experiment's configuration, which its checkpoint then knows as if it had always been so."""
+    """Change keys of an experiment's configuration; checkpoint and aggregates repeat it as if it had always been so."""
     path = experiment / "config" / "experiment.json"
     edit_json(path, **changes)
     config = json.loads(path.read_text("utf-8"))
     known = {"config_hash": config_hash(config), "experiment_id": config["experiment_id"]}
     edit_json(experiment / "checkpoint.json", **known)
+    edit_json(experiment / "result.json", config=config)
+    edit_json(experiment / "report.json", experiment_id=config["experiment_id"])
 
 
 def judgment_of(experiment: Path, slot: str) -> Path:
@@ -341,10 +367,11 @@ FREE = {
 }
 """What :func:`damaged_for_free` takes or spoils, by the item that fails then; relative to the item's run.
 
-With them the checkpoint fails, which says that the judges passed T1/01/run_02: until its files are back, nothing does.
+With them checkpoint and aggregates fail, which say how the judges found T1/01/run_02: until its files are back, nothing
+else does.
 """
 
-FREE_ITEMS = (*FREE, CHECKPOINT)
+FREE_ITEMS = (*FREE, *WHOLES)
 """The items that fail then."""
 
 FREE_FILES = {

@@ -21,12 +21,18 @@ from tests.unit.repairing import tree
 from tests.unit.repositories import Setting, central_place, edit_config, everything, git, needs_git, registrations
 
 from .support import (
+    CHECKPOINT,
+    WHOLES,
     Project,
     acted_on,
     assert_usage_error,
     experiment_of_repair,
     items_of_repair,
+    node_ids,
+    outcomes,
     printed,
+    record_run,
+    recorded_runs,
     report_of_repair,
     snapshot,
 )
@@ -57,7 +63,7 @@ import pytest
 
 from pytest_scylla.judging.contract import JudgeReply
 from pytest_scylla.running import contract
-from pytest_scylla.running.workspace import Workspace
+from pytest_scylla.running.contract import Workspace
 
 HERE = Path({here!r})
 
@@ -261,10 +267,7 @@ def archive(project: Project, run: str = FAILED) -> list[str]:
 
 
 def recorded(project: Project, run: str) -> str | None:
-    tier, subtest, name = run.split("/")
-    data = json.loads((project.experiment / "checkpoint.json").read_text())["completed_runs"]
-    found: str | None = data.get(tier, {}).get(subtest, {}).get(str(int(name[4:])))
-    return found
+    return recorded_runs(project.experiment).get(run)
 
 
 def agent_action(project: Project, run: str) -> dict[str, Any]:
@@ -434,6 +437,7 @@ def test_a_run_with_sound_judgments_is_run_where_it_is_named(project: Project, s
         ([f"--scylla-select={SOUND}", "--scylla-select=T1/01/run_0?"], "name each run, without wildcards"),
         ([f"--scylla-select={SOUND}/judge_01"], "name each run, without wildcards"),
         (["--scylla-select=checkpoint"], "name each run, without wildcards"),
+        ([f"--scylla-select={SOUND}", "--scylla-select=checkpoint"], "name each run, without wildcards"),
         ([f"--scylla-select={SOUND}", "--repair-level=judges"], "--repair-level=agents"),
         ([f"--scylla-select={SOUND}", "--repair-level=regenerate"], "--repair-level=agents"),
     ],
@@ -464,6 +468,42 @@ def test_a_passed_run_is_run_anew_and_what_was_there_is_archived(project: Projec
     registered = registrations(root / "repo")
     assert "locked" in registered[str(root / "T0/00/.failed/run_01/workspace")]
     assert "T0_00_run_01--a2-" in registered[str(root / SOUND / "workspace")]
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_the_checkpoint_follows_a_run_anew_though_it_is_not_looked_at(
+    project: Project, scripted: Scripted, workers: str
+) -> None:
+    before = recorded_runs(project.experiment)
+    assert before[SOUND] == "passed"
+    scripted.does(passed=False)
+    result = project.audit("--repair", "--repair-fresh", f"--scylla-select={SOUND}", "-n", workers, REPORT)
+    assert result.ret == 0
+    assert list(outcomes(result)) == node_ids([*slots(SOUND), SOUND])
+    assert scripted.asked == calls_for(SOUND)
+    # How it ended before is no longer said while it runs.
+    assert [call.recorded for call in scripted.calls] == [None, "agent_complete", "agent_complete"]
+    assert recorded_runs(project.experiment) == {**before, SOUND: "failed"}
+    assert CHECKPOINT not in items_of_repair(project)
+    assert project.audit("--scylla-select=checkpoint").ret == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_what_else_is_wrong_with_the_checkpoint_is_told_after_a_run_anew_and_left(
+    project: Project, scripted: Scripted, workers: str
+) -> None:
+    right, other = recorded_runs(project.experiment), "T1/01/run_01"
+    record_run(project.experiment, other, None)
+    result = project.audit("--repair", "--repair-fresh", f"--scylla-select={SOUND}", "-n", workers, REPORT)
+    assert result.ret == 0
+    assert scripted.asked == calls_for(SOUND)
+    item = items_of_repair(project)[CHECKPOINT]
+    assert (item["status"], item["outcome"], item["actions"]) == ("stale", "not-run", [])
+    assert [finding["code"] for finding in item["findings"]] == ["checkpoint-lacks-run"]
+    assert other in item["findings"][0]["message"]
+    assert recorded_runs(project.experiment) == {run: state for run, state in right.items() if run != other}
+    assert project.audit("--repair", "--scylla-select=checkpoint").parseoutcomes() == {"repaired": 1}
+    assert recorded_runs(project.experiment) == right
 
 
 def test_the_plan_of_a_run_anew_says_what_it_takes_and_does_nothing(project: Project, scripted: Scripted) -> None:
@@ -676,7 +716,7 @@ def test_a_plan_counts_agents_and_judges_by_model_with_their_costs_and_is_what_i
     assert {action["outcome"] for actions in planned.values() for action in actions} == {"planned"}
     project.audit(*AGENTS)
     assert scripted.asked == calls_for(*TO_RUN)
-    assert set(acted_on(project)) - {"checkpoint"} == set(planned)
+    assert set(acted_on(project)) - {*WHOLES} == set(planned)
 
 
 def test_a_plan_refuses_what_the_repair_then_refuses(project: Project, scripted: Scripted) -> None:
