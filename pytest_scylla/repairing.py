@@ -161,12 +161,27 @@ class RepairSession:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Mend what follows from runs where xdist's workers could not, since runs were still to be repaired."""
+        """Bring up to date what follows from the runs that were repaired, where no item did."""
         repair = self._settings.repair
         assert repair is not None
-        distributed = self._config.pluginmanager.getplugin("dsession")
-        if distributed is None or isinstance(distributed.sched, RunScheduling) or repair.plan_only:
+        if self._worker_input is not None or repair.plan_only:
             return
+        distributed = self._config.pluginmanager.getplugin("dsession")
+        if distributed is not None and not isinstance(distributed.sched, RunScheduling):
+            self._mend_for_workers(session)
+        if session.exitstatus in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+            self._look_again()
+
+    def _look_again(self) -> None:
+        """Audit what was not selected: repaired runs may have put it right, or out of date."""
+        for audited in self._experiments:
+            if any(action.outcome == "done" for _, action in audited.actions()):
+                for name, upkeep in UPKEEP.items():
+                    if not audited.has_reported(name):
+                        audited.keep_aside(name, upkeep.audit(audited, self._settings).after(audited.before[name], ()))
+
+    def _mend_for_workers(self, session: pytest.Session) -> None:
+        """Mend what follows from runs where xdist's workers could not, since runs were still to be repaired."""
         for audited in self._experiments:
             for upkeep in UPKEEP.values():
                 told = audited.outcomes.get(upkeep.item_id)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from .aggregates import repair as aggregates
 from .aggregates.audit import audit_aggregates
 from .aggregates.facts import RunFigures, read_figures
-from .aggregates.rebuild import comes_first
 from .aggregates.status import aggregates_status, remedy_of_aggregates
+from .auditing.agent_output import TokenCounts
 from .auditing.checkpoint import RunFacts, audit_checkpoint, checkpoint_status, read_checkpoint
 from .auditing.run import audit_all, examine, garbage_collection_paused
 from .experiment.checkpoint import Checkpoint
@@ -28,6 +27,7 @@ from .repair.remedies import remedy_of_checkpoint
 from .repair.transaction import draft_repair
 
 if TYPE_CHECKING:
+    from .experiment.expected import Experiment
     from .repair.plan import Admits
     from .repair.request import Regenerate
     from .settings import Settings
@@ -39,6 +39,8 @@ class Foreseen(NamedTuple):
     facts: RunFacts
     figures: RunFigures
 
+
+_NO_TOKENS = TokenCounts(0, 0, 0, 0)
 
 Ahead = Mapping[RunId, Foreseen | None]
 """The runs that are going to be repaired, with what the disk proves of them then; ``None`` where a judge decides."""
@@ -151,18 +153,13 @@ class _AggregatesUpkeep(Upkeep):
         return aggregates.repair_aggregates(audited.experiment, keeping, read_runs, settings.policy)
 
     def _plan(self, audited: AuditedExperiment, settings: Settings, ahead: Ahead) -> tuple[Action, ...]:
-        """What follows from runs of which a judge decides is rebuilt after that."""
+        """What counts runs of which a judge decides is rebuilt after that."""
         experiment = audited.experiment
         figures = _figures(audited, settings)
         undecided = {run for run, foreseen in ahead.items() if foreseen is None}
         for run, foreseen in ahead.items():
-            blank = RunFigures(run, "results", experiment.judges_per_run, 0, False)
-            figures[run] = blank if foreseen is None else foreseen.figures
-        reasons = set(map(comes_first, undecided))
-        return tuple(
-            replace(action, outcome="planned", files=(action.what,)) if action.reason in reasons else action
-            for action in aggregates.planned_repair(experiment, figures, settings.policy)
-        )
+            figures[run] = _undecided(experiment, run) if foreseen is None else foreseen.figures
+        return aggregates.planned_repair(experiment, figures, settings.policy, undecided=undecided)
 
     def is_damaged(self, outcome: ItemOutcome) -> bool:
         return not outcome.sound or any(found.code in aggregates.REBUILDABLE for found in outcome.findings)
@@ -182,6 +179,12 @@ def foresee(
         return None
     assert plan.case is not None
     return Foreseen(RunFacts.of(plan.audit), RunFigures.of(plan.case, plan.audit))
+
+
+def _undecided(experiment: Experiment, run: RunId) -> RunFigures:
+    """The figures of a run that is yet to be judged: it counts, with a score that nothing recorded can agree with."""
+    judges = experiment.judges_per_run
+    return RunFigures(run, "completed", judges, judges, False, score=-1.0, passed=False, grade="F", tokens=_NO_TOKENS)
 
 
 def _facts(audited: AuditedExperiment, settings: Settings) -> dict[RunId, RunFacts]:

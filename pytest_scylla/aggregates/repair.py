@@ -7,7 +7,7 @@ rebuilt where it is lost, and where a record beside it was wrong.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -29,7 +29,7 @@ from ..repair.request import CannotRegenerate
 from .audit import Survey, audit_aggregates, survey
 from .facts import RunFigures
 from .files import opened
-from .rebuild import Draft, Drafts
+from .rebuild import Draft, Drafts, comes_first
 
 ITEM = "aggregates"
 """How the journal, and the lock, name all aggregates of an experiment."""
@@ -72,17 +72,23 @@ class _Order:
 
 
 def planned_repair(
-    experiment: Experiment, runs: Mapping[RunId, RunFigures], policy: Policy = DEFAULT_POLICY
+    experiment: Experiment,
+    runs: Mapping[RunId, RunFigures],
+    policy: Policy = DEFAULT_POLICY,
+    *,
+    undecided: Collection[RunId] = (),
 ) -> tuple[Action, ...]:
     """What a repair of the aggregates would do, an action a file; nothing is written.
 
     :param runs: every expected run, as the disk has it, or is going to have it.
+    :param undecided: those of which the records are going to be there by then, whatever they say.
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     with garbage_collection_paused(), opened(experiment) as root:
         orders, refused = _orders(root, experiment, survey(root, experiment, runs, policy), policy)
+    passing = {None, *map(comes_first, undecided)}
     planned = (
-        order.action("planned") if order.draft.obstacle is None else order.action("refused", order.draft.obstacle)
+        order.action("planned") if order.draft.obstacle in passing else order.action("refused", order.draft.obstacle)
         for order in orders
     )
     return (*planned, *refused)

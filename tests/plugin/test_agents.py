@@ -21,8 +21,8 @@ from tests.unit.repairing import tree
 from tests.unit.repositories import Setting, central_place, edit_config, everything, git, needs_git, registrations
 
 from .support import (
+    AGGREGATES,
     CHECKPOINT,
-    WHOLES,
     Project,
     acted_on,
     assert_usage_error,
@@ -484,8 +484,22 @@ def test_the_checkpoint_follows_a_run_anew_though_it_is_not_looked_at(
     # How it ended before is no longer said while it runs.
     assert [call.recorded for call in scripted.calls] == [None, "agent_complete", "agent_complete"]
     assert recorded_runs(project.experiment) == {**before, SOUND: "failed"}
-    assert CHECKPOINT not in items_of_repair(project)
+    items = items_of_repair(project)
+    assert CHECKPOINT not in items
+    assert (items[AGGREGATES]["status"], items[AGGREGATES]["outcome"]) == ("stale", "not-run")  # by another verdict
     assert project.audit("--scylla-select=checkpoint").ret == 0
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_checkpoint_that_a_run_anew_puts_right_is_told_to_be(
+    project: Project, scripted: Scripted, workers: str
+) -> None:
+    record_run(project.experiment, SOUND, "failed")
+    project.audit("--repair", "--repair-fresh", f"--scylla-select={SOUND}", "-n", workers, REPORT)
+    assert scripted.asked == calls_for(SOUND)
+    item = items_of_repair(project)[CHECKPOINT]
+    assert (item["status_before"], item["status"], item["outcome"]) == ("stale", "sound", "repaired")
+    assert item["findings"] == []
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -709,6 +723,7 @@ def test_a_plan_counts_agents_and_judges_by_model_with_their_costs_and_is_what_i
     assert " USD" in lines[agents + 1]
     assert [line.split(":")[0] for line in lines[judges + 1 : judges + 3]] == ["4 judge-a", "4 judge-b"]
     planned = acted_on(project)
+    aggregates = {action["what"] for action in planned.pop(AGGREGATES)}
     assert {item_id: [action["what"] for action in actions] for item_id, actions in planned.items()} == {
         **{run: ["agent run"] for run in TO_RUN},
         **{slot: ["judge call"] for run in TO_RUN for slot in slots(run)},
@@ -716,7 +731,9 @@ def test_a_plan_counts_agents_and_judges_by_model_with_their_costs_and_is_what_i
     assert {action["outcome"] for actions in planned.values() for action in actions} == {"planned"}
     project.audit(*AGENTS)
     assert scripted.asked == calls_for(*TO_RUN)
-    assert set(acted_on(project)) - {*WHOLES} == set(planned)
+    done = acted_on(project)
+    assert {action["what"] for action in done.pop(AGGREGATES)} == aggregates
+    assert set(done) - {CHECKPOINT} == set(planned)  # each run is recorded as it ends
 
 
 def test_a_plan_refuses_what_the_repair_then_refuses(project: Project, scripted: Scripted) -> None:
