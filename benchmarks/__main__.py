@@ -97,7 +97,7 @@ def _audit(directory: Path) -> list[Measured]:
     bare = f"bare pytest, {items:,} empty tests"
     return [
         Measured(bare, ("-p", "no:scylla", "test_bare.py"), None, bare),
-        Measured(f"full audit, {items:,} healthy items", ("--scylla-exp=healthy",), 1.0, bare),
+        Measured(f"full audit, {items:,} healthy items", ("--scylla-exp=healthy",), 1.2, bare),
         Measured(
             "the same, pytest's own protocol", ("--scylla-exp=healthy", "-p", "benchmarks.own_protocol"), None, bare
         ),

@@ -247,6 +247,8 @@ def _record_faults(record: Record, wrong: Iterable[Difference], is_due: bool) ->
     if record.state == "absent":
         if is_due:
             yield finding("aggregate-missing", record.file, "expected a record, found none")
+    elif record.too_large:
+        yield finding("aggregate-too-large", record.file, record.problems[0].message)
     elif record.state == "unsafe":
         yield finding("unsafe-object", record.file, record.problems[0].message)
     elif not record.sound:

@@ -322,6 +322,12 @@ CODES: dict[str, Code] = {
         "They were judged, run or repaired since, or a run was counted that has no score.",
         _FROM_RUNS,
     ),
+    "aggregate-too-large": Code(
+        "warning",
+        "A record of a subtest, a tier or the experiment is larger than what is read: nobody looked at it.",
+        "There are many thousand runs.",
+        "Raise scylla_max_file_mib, where there is memory for some ten times that.",
+    ),
     "report-missing": Code(
         "warning", "A Markdown report of a subtest, a tier or the experiment is absent.", "It was lost.", _FROM_RUNS
     ),

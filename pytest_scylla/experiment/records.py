@@ -37,13 +37,15 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Blob(NamedTuple):
     """A file as it was found: its bytes, or why there are none.
 
-    ``file`` is relative to the experiment, with ``/``. ``state`` is never "invalid" here.
+    ``file`` is relative to the experiment, with ``/``. ``state`` is never "invalid" here. ``too_large``: it was not
+    read, for no other reason than its size.
     """
 
     file: str
     state: State
     data: bytes = b""
     reason: str = ""
+    too_large: bool = False
 
     @property
     def raw(self) -> bytes:
@@ -71,7 +73,8 @@ class Problem:
 class Record(NamedTuple):
     """A JSON file as it was found.
 
-    ``data`` is empty unless ``state`` is "sound"; ``raw`` are the bytes, wherever they could be read.
+    ``data`` is empty unless ``state`` is "sound"; ``raw`` are the bytes, wherever they could be read. ``too_large`` is
+    as for a :class:`Blob`.
     """
 
     file: str
@@ -79,6 +82,7 @@ class Record(NamedTuple):
     data: Mapping[str, Json]
     problems: tuple[Problem, ...] = ()
     raw: bytes = b""
+    too_large: bool = False
 
     def __repr__(self) -> str:
         """Without the content, which may hold secrets and would stand in a traceback."""
@@ -169,7 +173,8 @@ class Folder:
             if not stat.S_ISREG(status.st_mode):
                 return _not_openable(file, _kind(status), "file")
             if status.st_size > max_size:
-                return Blob(file, "unsafe", reason=f"expected at most {max_size} bytes, found {status.st_size}")
+                reason = f"expected at most {max_size} bytes, found {status.st_size}"
+                return Blob(file, "unsafe", reason=reason, too_large=True)
             fd = os.open(name, _FILE, dir_fd=self._fd)
         except FileNotFoundError:
             return Blob(file, "absent")
@@ -181,7 +186,8 @@ class Folder:
                 while len(data) <= max_size and (more := os.read(fd, max_size + 1 - len(data))):
                     data += more
                 if len(data) > max_size:
-                    return Blob(file, "unsafe", reason=f"expected at most {max_size} bytes, found more")
+                    reason = f"expected at most {max_size} bytes, found more"
+                    return Blob(file, "unsafe", reason=reason, too_large=True)
             return Blob(file, "sound", data)
         except OSError as error:
             return _refused(file, error)

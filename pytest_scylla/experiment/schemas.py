@@ -101,7 +101,8 @@ def problems(kind: Kind, document: Json) -> tuple[Problem, ...]:
 def as_record(blob: Blob, kind: Kind) -> Record:
     """Judge a file that was read: parse it strictly, then hold it to the schema of ``kind``."""
     if blob.state != "sound":
-        return Record(blob.file, blob.state, {}, (Problem("", blob.reason),) if blob.reason else ())
+        problem = (Problem("", blob.reason),) if blob.reason else ()
+        return Record(blob.file, blob.state, {}, problem, too_large=blob.too_large)
     try:
         document = parse_object(blob.data)
     except MalformedJSON as error:

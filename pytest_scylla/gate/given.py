@@ -27,5 +27,6 @@ class GivenFile:
         except OSError as error:
             return Blob(self.shown, "absent", reason=os.strerror(error.errno or 0))
         with folder:
-            state, data, reason = folder.read(name, max_size)[1:]
-        return Blob(self.shown, state, data, reason or ("expected a file, found none" if state == "absent" else ""))
+            found = folder.read(name, max_size)
+        reason = found.reason or ("expected a file, found none" if found.state == "absent" else "")
+        return found._replace(file=self.shown, reason=reason)

@@ -34,7 +34,9 @@ class Remedy:
 
 _AGENT_RUN = Remedy("agents", "agent run", "run the agent again, then its judges", calls=1)
 _PERSON = Remedy(None, "", "none: sound records contradict each other, a person has to decide")
-UNSAFE = Remedy(None, "", "none: put a regular file or directory in its place first")
+UNSAFE = Remedy(
+    None, "", "none: put a regular file or directory in its place first; for a larger one, raise scylla_max_file_mib"
+)
 _REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
 _WARNING = Remedy(None, "", "none needed: only --scylla-strict makes a warning fail")
 

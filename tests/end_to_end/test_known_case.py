@@ -200,6 +200,14 @@ def counts(experiment: dict[str, Any], when: str) -> tuple[dict[str, int], dict[
     )
 
 
+ABOVE = {
+    f"{place}/{name}".lstrip("/")
+    for run in TO_JUDGE
+    for place in ("", run.split("/")[0], os.path.dirname(run))
+    for name in ("report.json", "result.json", "best_subtest.json", "tier_comparison.json")
+}
+"""The aggregates that the two runs count in: those of their subtests, of their tiers, and of the experiment."""
+
 BROKEN = ({"expected": 1130, "completed": 1129, "results": 1}, {"expected": 3390, "complete": 3388, "failed": 2})
 WHOLE = ({"expected": 1130, "completed": 1130}, {"expected": 3390, "complete": 3390})
 
@@ -243,6 +251,7 @@ def test_one_command_makes_it_whole_with_two_judge_calls(known_case: KnownCase) 
     assert {item["id"]: (item["status"], item["outcome"]) for item in session.experiment["items"]} == {
         RECORD_LOST: ("completed", "repaired"),
         **{f"{run}/judge_01": ("complete", "repaired") for run in TO_JUDGE},
+        "aggregates": ("sound", "repaired"),
     }
     repairs = session.experiment["repairs"]
     assert (repairs["judge_calls"], repairs["cost_usd"], repairs["agent_runs"]) == (2, 2 * COST, 0)
@@ -295,6 +304,8 @@ def test_nothing_else_is_touched_and_nothing_is_lost(known_case: KnownCase) -> N
     before, after = in_place(known_case.damaged), in_place(known_case.repaired.left)
     replaced = {path for run in TO_JUDGE for path in (f"{run}/run_result.json", f"{run}/judge/result.json")}
     replaced.add(f"{CALL_FAILED}/judge/judge_01/timing.json")
+    replaced |= {file for file in before if file in ABOVE and after.get(file) != before[file]}
+    assert replaced >= {f"{os.path.dirname(run)}/report.json" for run in TO_JUDGE}
     written = {f"{run}/judge/judge_01/{name}" for run in TO_JUDGE for name in SLOT_FILES}
     written.add(f"{RECORD_LOST}/run_result.json")
     assert {path for path in before if after.get(path) != before[path]} == replaced

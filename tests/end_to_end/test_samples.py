@@ -39,17 +39,17 @@ def test_the_first_command_shows_an_experiment_broken_repaired_and_whole() -> No
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert result.returncode == 0, result.stdout + result.stderr
     broken, planned, repaired, whole = result.stdout.split("\n### ")[1:]
-    assert "5 failed, 4 passed" in broken
+    assert "6 failed, 4 passed" in broken
     assert "repair: free (" in broken
     assert broken.count("repair: 1 judge call (") == 1
-    assert "would rebuild 8 files in 2 runs" in planned
+    assert "would rebuild 8 files in 2 runs and 7 aggregates" in planned
     assert "would ask judges: 1 call\n       1 judge-small-1: about " in planned
     assert "nothing was written and nobody was asked" in planned
-    assert "4 passed, 5 repaired" in repaired
+    assert "4 passed, 6 repaired" in repaired
     assert re.search(r"^  completed +0 +2 +\+2$", repaired, re.M)
     assert re.search(r"^  complete +4 +6 +\+2$", repaired, re.M)
     assert "asked judges: 1 call, 0.00 USD; 1 slot judged" in repaired
-    assert "9 passed" in whole
+    assert "10 passed" in whole
     assert "Traceback" not in result.stdout
     assert contents(EXAMPLES) == before
 

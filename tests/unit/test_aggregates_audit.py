@@ -446,7 +446,10 @@ def test_a_pipe_does_not_hold_the_audit_up_and_nothing_large_is_read(root: Path)
     experiment = pytest_scylla.load(root)
     size = (root / "result.json").stat().st_size
     found = audit_aggregates(experiment, figures(root), Policy(max_file_size=size - 1))
-    assert {one.file: one.code for one in found} == {"T0/result.json": "unsafe-object", "result.json": "unsafe-object"}
+    assert {one.file: (one.code, one.severity) for one in found} == {
+        "T0/result.json": ("unsafe-object", "error"),
+        "result.json": ("aggregate-too-large", "warning"),
+    }
 
 
 def test_a_tier_behind_a_link_is_told_of_once(root: Path, tmp_path: Path) -> None:
@@ -572,13 +575,14 @@ def test_aggregates_are_found_among_what_is_completed(tmp_path: Path) -> None:
     assert faults(root)["completed/T0/report.json"] == ["aggregate-missing"]
 
 
-def test_every_code_is_told_with_a_free_remedy() -> None:
+def test_every_code_of_what_is_read_is_told_with_a_free_remedy() -> None:
     own = {name: code for name, code in CODES.items() if name.startswith(("aggregate-", "report-"))}
     assert {name for name, code in own.items() if code.severity == "error"} == {
         f"aggregate-{fault}" for fault in ("missing", "malformed", "invalid", "stale")
     }
-    assert [name for name, code in own.items() if code.severity == "warning"] == ["report-missing"]
-    assert all(code.remedy.startswith("Free") for code in own.values())
+    warnings = {name for name, code in own.items() if code.severity == "warning"}
+    assert warnings == {"report-missing", "aggregate-too-large"}
+    assert {name for name, code in own.items() if not code.remedy.startswith("Free")} == {"aggregate-too-large"}
 
 
 def test_every_record_above_the_runs_is_an_aggregate(healthy_experiment: Path) -> None:
