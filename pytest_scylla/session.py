@@ -232,7 +232,7 @@ class AuditSession:
         listed = Listing(terminalreporter, self.experiments, self._settings)
         with listed.instead_of_failures():
             result = yield
-        terminal.summary(terminalreporter, self.experiments, self._settings)
+        terminal.summary(terminalreporter, self.experiments, self._settings, listed=listed.is_printed)
         for problem in self._unwritten:
             terminalreporter.write_line(f"report not written: {problem}", red=True)
         return result

@@ -84,7 +84,7 @@ def item(
     actions: Iterable[Json] = (),
 ) -> Json:
     """An item that there is something to tell of."""
-    kind = "judge_slot" if "/judge_" in item_id else "run" if "/" in item_id else "checkpoint"
+    kind = "judge_slot" if "/judge_" in item_id else "run" if "/" in item_id else item_id
     return {
         "id": item_id,
         "kind": kind,

@@ -334,6 +334,10 @@ CODES: dict[str, Code] = {
 }
 
 
+CONSEQUENCES = frozenset({"no-agent-result"})
+"""Findings that follow from another item's: told after the causes, however many they are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that is wrong or worth knowing: a stable code, where, and one sentence with expected and found.

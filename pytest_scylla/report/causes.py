@@ -58,6 +58,7 @@ class Listing:
     """Our own listing of failing items, where there are too many for a section each.
 
     pytest would print some five lines for each, and take seconds: it is replaced unless -v or --tb asks for it.
+    ``is_printed`` says whether it was.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Listing:
         self._reporter = reporter
         self._experiments = experiments
         self._settings = settings
+        self.is_printed = False
 
     @contextmanager
     def instead_of_failures(self) -> Iterator[None]:
@@ -90,6 +92,7 @@ class Listing:
             self._print(len(ours))
 
     def _print(self, failing: int) -> None:
+        self.is_printed = True
         self._reporter.write_sep("=", f"{failing} items are not sound, by cause")
         for audited in self._experiments:
             for line in causes_lines(audited, self._settings):

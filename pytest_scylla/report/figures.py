@@ -17,7 +17,7 @@ from typing import Any
 
 from ..aggregates.status import AGGREGATES_STATUSES
 from ..auditing.checkpoint import CHECKPOINT_STATUSES
-from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES
+from ..auditing.findings import CODES, CONSEQUENCES, RUN_STATUSES, SLOT_STATUSES
 from ..experiment.wording import printable
 from ..outcomes import NOT_AUDITED
 from ..repair.actions import Action
@@ -54,9 +54,6 @@ EXIT_BITS = {
     4: "damage is left",
     8: "a repair met an operational error",
 }
-CONSEQUENCES = frozenset({"no-agent-result"})
-"""Findings that follow from another item's: told after the causes, however many they are."""
-
 _FOR_THE_EXPERIMENT = "the experiment"
 
 

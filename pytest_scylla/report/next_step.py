@@ -27,7 +27,7 @@ def next_command(audited: AuditedExperiment, settings: Settings) -> str:
         if not needed:
             return command_for(audited, left[0], settings)
         first = "--repair" if needed == ["regenerate"] else "--repair-plan"
-        return _command(audited, settings, first, DEFAULT_LEVEL if "judges" in needed else needed[0])
+        return _command(audited, settings, first, "agents" if needed == ["agents"] else DEFAULT_LEVEL)
     within = [level for level in needed if LEVELS.index(level) <= LEVELS.index(repair.level)]
     if within and (repair.plan_only or any(_passes(action) for _, action in audited.actions())):
         return _command(audited, settings, "--repair", repair.level)
@@ -47,14 +47,17 @@ def _passes(action: Action) -> bool:
 
 def _command(audited: AuditedExperiment, settings: Settings, what: str, level: Level) -> str:
     words = ["pytest", what, f"--scylla-exp={audited.experiment.given}"]
-    if level == "agents":
-        words.append("--repair-level=agents")
+    if level != DEFAULT_LEVEL:
+        words.append(f"--repair-level={level}")
     calls = sum(_planned_calls(audited))
     if what == "--repair" and calls > MOST_UNASKED:
         words.append(f"--repair-max-calls={calls}")
     if settings.subtests is not None:
         words.append(f"--scylla-subtests={settings.subtests}")
     words += [f"--scylla-select={glob}" for glob in settings.select]
+    if settings.repair is not None:
+        words += [f"--repair-status={status}" for status in sorted(settings.repair.statuses)]
+        words += ["--repair-fresh"] * settings.repair.fresh
     return printable(shlex.join(words), 1000)
 
 

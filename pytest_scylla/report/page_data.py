@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..auditing.findings import CODES
+from ..auditing.findings import CODES, CONSEQUENCES
 from .figures import (
     AGGREGATES_WORDS,
     CHECKPOINT_WORDS,
-    CONSEQUENCES,
     OUTCOME_WORDS,
     RUN_WORDS,
     SLOT_WORDS,

@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from textwrap import wrap
 
 import pytest
 
 from ..auditing.experiment import audit_experiment
-from ..auditing.findings import CODES, RUN_STATUSES, SLOT_STATUSES, Finding
+from ..auditing.findings import CODES, CONSEQUENCES, RUN_STATUSES, SLOT_STATUSES, Finding
 from ..experiment.keeping import KEEPING
 from ..experiment.layout import CHECKPOINT
 from ..experiment.wording import printable
 from ..outcomes import AGGREGATES_ID, CHECKPOINT_ID, NOT_AUDITED, WHOLES, AuditedExperiment, run_of
 from ..repair.actions import Action, Level
 from ..settings import Settings
-from .causes import EXAMPLES, MANY
+from .causes import EXAMPLES, MANY, causes
 from .counts import Counts, count, count_by_tier
 from .item import action_line, duration, money, total_cost, total_seconds
 from .next_step import next_command
@@ -65,8 +65,13 @@ def header(audited: AuditedExperiment) -> list[str]:
 # Summary
 
 
-def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExperiment], settings: Settings) -> None:
-    """Print how many runs and slots have which status, and what is wrong; less with -q, more with -v."""
+def summary(
+    reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExperiment], settings: Settings, *, listed: bool
+) -> None:
+    """Print how many runs and slots have which status, and what is wrong; less with -q, more with -v.
+
+    :param listed: the failing items were listed by cause, which is not told again.
+    """
     verbosity = reporter.config.get_verbosity()
     if verbosity < -1:
         return
@@ -74,16 +79,19 @@ def summary(reporter: pytest.TerminalReporter, experiments: Sequence[AuditedExpe
         title = audited.name if len(experiments) > 1 else "experiment"
         reporter.write_sep("=", printable(title))
         width = reporter.config.get_terminal_writer().fullwidth
-        for line in summary_lines(audited, verbosity, width):
+        for line in summary_lines(audited, verbosity, width, listed=listed):
             reporter.write_line(line)
         if verbosity >= 0 and (command := next_command(audited, settings)):
             reporter.write_line(f"next: {command}")
 
 
-def summary_lines(audited: AuditedExperiment, verbosity: int = 0, width: int = 80) -> list[str]:
+def summary_lines(
+    audited: AuditedExperiment, verbosity: int = 0, width: int = 80, *, listed: bool = False
+) -> list[str]:
     """The summary of one experiment. ``verbosity`` is pytest's: below 0 shorter, above 0 with every warning.
 
     :param width: columns of the terminal.
+    :param listed: as with :func:`summary`.
     """
     counts = count(audited)
     repaired = any(action.outcome == "done" for _, action in audited.actions())
@@ -98,7 +106,8 @@ def summary_lines(audited: AuditedExperiment, verbosity: int = 0, width: int = 8
         lines += repair_lines(audited, verbosity)
     if audited.experiment.unknown_tiers:
         lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
-    return lines + _finding_lines(audited, verbosity, width)
+    known = {cause.code for cause in causes(audited)} if listed else ()
+    return lines + _finding_lines(audited, verbosity, width, known)
 
 
 def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
@@ -115,12 +124,16 @@ def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
     return lines
 
 
-def _finding_lines(audited: AuditedExperiment, verbosity: int, width: int) -> list[str]:
-    """What was found, by code, errors first, each with one example; with -v all that pytest does not tell."""
+def _finding_lines(audited: AuditedExperiment, verbosity: int, width: int, known: Collection[str]) -> list[str]:
+    """What was found, by code, errors first, each with one example; with -v all that pytest does not tell.
+
+    :param known: codes that were told before.
+    """
     by_code: dict[str, list[tuple[str, Finding]]] = {}
     for item_id, found in _findings(audited):
-        by_code.setdefault(found.code, []).append((item_id, found))
-    ranked = sorted(by_code.values(), key=lambda told: (told[0][1].severity != "error", -len(told), told[0][1].code))
+        if found.code not in known:
+            by_code.setdefault(found.code, []).append((item_id, found))
+    ranked = sorted(by_code.values(), key=_rank)
     warned = [one for told in ranked for one in told if one[1].severity == "warning"]
     if verbosity < 0:
         return [f"warnings      {len(warned)}"] if warned else []
@@ -130,10 +143,17 @@ def _finding_lines(audited: AuditedExperiment, verbosity: int, width: int) -> li
     for told in ranked:
         found = told[0][1]
         warning = " (warning)" if found.severity == "warning" else ""
-        lines.append(f"  {len(told):>6} {found.code}{warning}: {CODES[found.code].meaning}")
-        example = f"e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}"
-        lines += wrap(example, width, initial_indent=" " * 9, subsequent_indent=" " * 14, break_long_words=False)
+        meaning = f"{len(told):>8} {found.code}{warning}: {CODES[found.code].meaning}"
+        example = f"         e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}"
+        for text in (meaning, example):
+            lines += wrap(text, width, subsequent_indent=" " * 14, break_long_words=False, break_on_hyphens=False)
     return lines
+
+
+def _rank(told: Sequence[tuple[str, Finding]]) -> tuple[bool, bool, int, str]:
+    """Errors before warnings, causes before what follows from them, the most frequent first."""
+    found = told[0][1]
+    return found.severity != "error", found.code in CONSEQUENCES, -len(told), found.code
 
 
 def _findings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from .support import (
+    WHOLES,
     Project,
+    counted_ids,
     damaged_in_several_ways,
     item_ids,
     logged,
@@ -79,7 +81,7 @@ def test_fixtures_of_another_directory_do_not_apply(project: Project) -> None:
     assert len(logged(project)) == 2
 
 
-def test_a_module_scoped_fixture_lives_once_a_run_and_once_for_the_checkpoint(project: Project) -> None:
+def test_a_module_scoped_fixture_lives_once_a_run_and_once_for_what_follows(project: Project) -> None:
     damaged_in_several_ways(project.experiment)
     write_logging(
         project,
@@ -165,7 +167,7 @@ def test_a_single_hook_of_a_conftest_is_called_for_every_item(
 
 
 def test_reports_can_be_changed_by_awrite_logging(project: Project) -> None:
-    damaged_in_several_ways(project.experiment)
+    failing = damaged_in_several_ways(project.experiment)
     write_logging(
         project,
         "@pytest.hookimpl(wrapper=True)\ndef pytest_runtest_makereport(item, call):\n"
@@ -173,7 +175,7 @@ def test_reports_can_be_changed_by_awrite_logging(project: Project) -> None:
     )
     assert project.audit().ret == 1
     assert len(logged(project)) == 3 * len(item_ids())
-    assert logged(project).count("call failed") == 7
+    assert logged(project).count("call failed") == len(failing)
 
 
 def test_markers_that_a_conftest_adds_count(project: Project) -> None:
@@ -196,11 +198,11 @@ def test_markers_that_a_conftest_adds_count(project: Project) -> None:
     assert found["after"]["runs"]["results"] == 1
 
 
-def test_items_but_the_checkpoint_can_be_reordered_and_removed_by_awrite_logging(project: Project) -> None:
+def test_items_of_runs_can_be_reordered_and_removed_by_awrite_logging(project: Project) -> None:
     write_logging(project, "def pytest_collection_modifyitems(items):\n    items[:] = items[:3:-1]\n")
     result = project.audit("--scylla-report=report.json")
     assert result.ret == 0
-    assert list(outcomes(result)) == [*node_ids()[-2:3:-1], node_ids()[-1]]
+    assert list(outcomes(result)) == node_ids([*reversed(counted_ids()[4:]), *WHOLES])
     assert project.only_experiment()["not_audited"] == 4
 
 

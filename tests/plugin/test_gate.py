@@ -461,10 +461,11 @@ def test_what_became_worse_is_told_item_by_item(project: Project, baseline: Path
     assert part["compared"]["better"] == part["compared"]["absent"] == []
     assert part["compared"]["ratchet"] is None
     lines = gate_lines(result)
-    assert lines[0].endswith(": 8 worse")
+    assert lines[0].endswith(f": {len(failing) + 1} worse")
     assert "  worse   T1/01/run_01: completed -> results" in lines
     assert "  worse   T1/01/run_02/judge_01: complete -> complete, fallback" in lines
     assert "  worse   checkpoint: sound -> stale" in lines
+    assert "  worse   aggregates: sound -> stale" in lines
 
 
 def test_what_became_better_is_told_and_a_repair_makes_it_so(project: Project) -> None:
@@ -618,8 +619,8 @@ def test_long_lists_are_shortened_unless_v_asks_for_all(wide_project: Project) -
     usual, quiet, verbose = (gate_lines(wide_project.audit(OLD, *args)) for args in ((), ("-q",), ("-v",)))
     assert len([line for line in usual if line.startswith("  worse")]) == 10
     assert usual == quiet
-    assert "          and 7 more; -v lists them" in usual
-    assert len([line for line in verbose if line.startswith("  worse")]) == 17
+    assert "          and 8 more; -v lists them" in usual
+    assert len([line for line in verbose if line.startswith("  worse")]) == 18
     assert not gate_lines(wide_project.audit(OLD, "-qq"))
 
 

@@ -15,6 +15,7 @@ from pytest_scylla.experiment.keeping import Keeping
 from ..unit.repairing import journal, tree
 from .judges import COMMAND, ScriptedJudge, breaks, judges, limit, says, transient
 from .support import (
+    WHOLES,
     Project,
     acted_on,
     experiment_of_repair,
@@ -94,7 +95,7 @@ def test_meanwhile_whatever_is_free_is_done_and_then_other_models_are_asked(
     assert [bool(call.seen) for call in judge.calls] == [False, True, True, True, True]
     assert judge.calls[1].time < judge.calls[0].time + 1 < judge.calls[2].time
     repaired = {item_id for item_id, item in items_of_repair(damaged).items() if item["outcome"] == "repaired"}
-    assert repaired - {"checkpoint"} == {FIRST, SECOND, THIRD, OTHER, "T1/02/run_02/judge_03"}
+    assert repaired - {*WHOLES} == {FIRST, SECOND, THIRD, OTHER, "T1/02/run_02/judge_03"}
     assert experiment_of_repair(damaged)["repairs"]["judge_calls"] == 5
     assert damaged.audit("--scylla-strict").ret == 0
 

@@ -15,6 +15,8 @@ from benchmarks.synthetic import run_ids, small, write_experiment
 from ..unit.repairing import tree
 from .judges import INTERRUPTED, ScriptedJudge, judges, limit, says, timeout, transient
 from .support import (
+    AGGREGATES,
+    BUT_AGGREGATES,
     Project,
     acted_on,
     assert_usage_error,
@@ -250,7 +252,7 @@ def test_more_than_fifty_calls_are_only_planned_until_somebody_says_how_many(
     many: Project, judge_of_many: ScriptedJudge, workers: str
 ) -> None:
     before = tree(many.experiment)
-    result = many.audit("--repair", "-n", workers, REPORT)
+    result = many.audit("--repair", "-n", workers, REPORT, BUT_AGGREGATES)
     assert result.ret == 1
     assert judge_of_many.calls == []
     changed = {path for path, found in tree(many.experiment).items() if before.get(path) != found}
@@ -374,7 +376,9 @@ def test_a_plan_lists_what_follows_from_an_answer_behind_its_call(project: Proje
     result = project.audit("--repair-plan", REPORT)
     assert result.ret == 1
     assert judge.calls == []
-    (actions,) = acted_on(project).values()
+    planned = acted_on(project)
+    assert [*planned] == [FIRST, AGGREGATES]
+    actions = planned[FIRST]
     assert [(action["level"], action["what"], action["outcome"], action["calls"]) for action in actions] == [
         ("judges", "judge call", "planned", 1),
         ("regenerate", "judge/result.json", "planned", 0),

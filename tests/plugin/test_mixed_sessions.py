@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from .support import Project, counted_ids, item_ids, judgment_of, node_id, node_ids, outcomes, printed, run_result_of
+from .support import (
+    WHOLES,
+    Project,
+    counted_ids,
+    item_ids,
+    judgment_of,
+    node_id,
+    node_ids,
+    outcomes,
+    printed,
+    run_result_of,
+)
 
 PROTOCOLS = {"short": "", "full": "def pytest_runtest_setup(item):\n    pass\n\n\n"}
 
@@ -78,12 +89,12 @@ def pytest_collection_modifyitems(items):
 """,
     "experiment-between": """\
 def pytest_collection_modifyitems(items):
-    order = ["test_a.py", "exp/T0", "exp/T1", "exp/checkpoint", "test_z.py"]
+    order = ["test_a.py", "exp/T0", "exp/T1", "exp/checkpoint", "exp/aggregates", "test_z.py"]
     items.sort(key=lambda item: [item.nodeid.startswith(start) for start in order].index(True))
 """,
     "tiers-apart": """\
 def pytest_collection_modifyitems(items):
-    order = ["exp/T0", "exp/checkpoint", "test_a.py", "exp/T1/01", "test_z.py", "exp/T1/02"]
+    order = ["exp/T0", "exp/checkpoint", "test_a.py", "exp/aggregates", "exp/T1/01", "test_z.py", "exp/T1/02"]
     items.sort(key=lambda item: [item.nodeid.startswith(start) for start in order].index(True))
 """,
     "backwards": """\
@@ -159,7 +170,7 @@ def test_failing_items_anywhere_disturb_no_set_up_state(lean_project: Project, p
         assert {nodeid: found[nodeid] for nodeid in ordinary} == ordinary
         failed = {nodeid for nodeid, outcome in found.items() if outcome == "failed" and nodeid.startswith("exp/")}
         assert failed >= set(failing)
-        of_runs = {nodeid.partition("::")[0] for nodeid in failed} - {"exp/checkpoint"}  # it depends on the damage
+        of_runs = {nodeid.partition("::")[0] for nodeid in failed - {*node_ids(WHOLES)}}  # these depend on the damage
         assert of_runs == {nodeid.partition("::")[0] for nodeid in failing}
         assert len(found) == len(item_ids()) + len(ordinary)
 

@@ -52,7 +52,7 @@ FIRST, SECOND = "T0/00/run_01/judge_01", "T1/02/run_01/judge_02"
 
 MODELS = dict(zip((FIRST, SECOND), small().judge_models, strict=False))
 
-PATIENCE = 60.0
+PATIENCE = 300.0
 """How long to wait, in seconds, for what is sure to come."""
 
 
@@ -191,8 +191,7 @@ from benchmarks.synthetic import small
 from pytest_scylla.calling.pauses import set_pause
 from pytest_scylla.experiment.keeping import Keeping
 from pytest_scylla.progress import JudgingProgress, Pace
-from pytest_scylla.running.contract import AgentPermanent
-from pytest_scylla.running.workspace import Workspace
+from pytest_scylla.running.contract import AgentPermanent, Workspace
 from pytest_scylla.settings import read_settings
 
 

@@ -48,15 +48,15 @@ def runs(names: str, items: int = 4) -> list[str]:
     return [nodeid for name in names for nodeid in run(name, items)]
 
 
-CHECKPOINT = "exp/checkpoint::checkpoint"
+CHECKPOINT, AGGREGATES = "exp/checkpoint::checkpoint", "exp/aggregates::aggregates"
 
 
 def others(count: int) -> list[str]:
     return [f"test_a.py::test_{number}" for number in range(count)]
 
 
-def is_checkpoint(nodeid: str) -> bool:
-    return nodeid.endswith("::checkpoint")
+def is_whole(nodeid: str) -> bool:
+    return nodeid.endswith(("::checkpoint", "::aggregates"))
 
 
 @dataclass(eq=False)
@@ -136,8 +136,8 @@ class Session:
         assert worker.able_to_start
         nodeid = worker.queue.pop(0)
         worker.started.append(nodeid)
-        if is_checkpoint(nodeid):
-            assert {*self.completed, *self.crashed} >= {other for other in self.collection if not is_checkpoint(other)}
+        if is_whole(nodeid):
+            assert {*self.completed, *self.crashed} >= {other for other in self.collection if not is_whole(other)}
         self.completed.append(nodeid)
         self.scheduler.mark_test_complete(worker, worker.collection.index(nodeid), 0.0)
         self.end_those_that_may()
@@ -150,7 +150,7 @@ class Session:
 
     def crash(self, worker: Worker, *, replace: bool = True) -> None:
         """Let a worker die in the middle of its first item, if it could start that; another takes its place."""
-        started = worker.queue[:1] if worker.able_to_start or not is_checkpoint("".join(worker.queue)) else []
+        started = worker.queue[:1] if worker.able_to_start or not is_whole("".join(worker.queue)) else []
         worker.unreachable = worker.shutting_down = True
         worker.started += started
         self.workers.remove(worker)
@@ -433,6 +433,25 @@ def test_a_checkpoint_is_run_when_a_replacement_disagrees_about_what_a_dead_work
     assert first.able_to_start
 
 
+def test_a_checkpoint_and_the_aggregates_are_run_by_one_worker_in_their_order() -> None:
+    session = Session.begun([*run("a"), CHECKPOINT, AGGREGATES, *run("b")], workers=3)
+    assert [worker.queue for worker in session.workers] == [run("a")[:2], run("b")[:2], [CHECKPOINT]]
+    session.take_turns()
+    session.finish()
+    assert session.everybody[2].started == [CHECKPOINT, AGGREGATES]
+
+
+def test_the_aggregates_are_run_by_another_where_the_checkpoint_took_its_worker_down() -> None:
+    session = Session.begun([*run("a"), CHECKPOINT, AGGREGATES], workers=2)
+    first, second = session.workers
+    for _ in range(4):
+        session.run_one(first)
+    session.crash(second)
+    session.finish()
+    assert session.crashed == [CHECKPOINT]
+    assert session.completed[-1] == AGGREGATES
+
+
 # Workers that die
 
 
@@ -566,7 +585,7 @@ COLLECTIONS = st.lists(
     st.one_of(
         st.integers(1, 4).map(lambda items: ("run", items)),
         st.integers(1, 9).map(lambda count: ("tests", count)),
-        st.just(("checkpoint", 1)),
+        st.just(("wholes", 2)),
     ),
     max_size=8,
 )
@@ -579,8 +598,8 @@ def test_whatever_dies_when_no_item_is_lost_or_run_twice(
 ) -> None:
     collection: list[str] = []
     for number, (kind, count) in enumerate(parts):
-        if kind == "checkpoint":
-            collection.append(f"exp/{number}/checkpoint::checkpoint")
+        if kind == "wholes":
+            collection += [f"exp/{number}/checkpoint::checkpoint", f"exp/{number}/aggregates::aggregates"]
         else:
             collection += (
                 run(str(number), count) if kind == "run" else [f"test_{number}.py::test_{i}" for i in range(count)]
@@ -776,7 +795,7 @@ def test_every_run_is_run_by_one_worker(wide_project: Project, workers: int, rep
     result = wide_project.audit_apart("-n", str(workers), *(["--repair"] if repairs else []))
     assert result.ret == (0 if repairs else 1), printed(result)
     by_run = _workers_by_run(wide_project)
-    assert by_run.pop("exp/checkpoint")
+    assert by_run.pop("exp/checkpoint") == by_run.pop("exp/aggregates")
     assert len(by_run) == 12
     assert {len(who) for who in by_run.values()} == {1}
     assert len(set.union(*by_run.values())) == workers

@@ -13,6 +13,7 @@ from .judges import ScriptedJudge
 from .support import (
     NASTY,
     SLOTS,
+    WHOLES,
     Project,
     acted_on,
     assert_usage_error,
@@ -41,6 +42,8 @@ WAIVED = "--scylla-waivers=waivers.yaml"
 FOREVER = "9999-12-31"
 LOST, GONE, SLOT = "T1/01/run_01", "T0/00/run_02", "T1/02/run_01/judge_02"
 """What is damaged in several ways: a run without its run_result.json, one that is absent, and a slot."""
+ALL = (GONE, *(f"{GONE}/{slot}" for slot in SLOTS), LOST, SLOT, *WHOLES)
+"""Every item that fails then."""
 
 
 def waive(project: Project, *globs: str, reason: str = "known", until: str = FOREVER) -> None:
@@ -71,44 +74,42 @@ def damaged(project: Project) -> Project:
 
 @pytest.mark.parametrize("args", [(), ("-n", "2")])
 def test_a_waived_item_fails_as_expected_and_the_session_passes(damaged: Project, args: tuple[str, ...]) -> None:
-    waive(damaged, LOST, GONE, SLOT, "checkpoint")
+    waive(damaged, LOST, GONE, SLOT, *WHOLES)
     result = damaged.audit(WAIVED, *args, REPORT)
     assert result.ret == 0
-    result.assert_outcomes(passed=len(item_ids()) - 7, xfailed=7)
-    assert waiver_lines(result) == ["waived: 7 items"]
+    result.assert_outcomes(passed=len(item_ids()) - len(ALL), xfailed=len(ALL))
+    assert waiver_lines(result) == [f"waived: {len(ALL)} items"]
     items = {item["id"]: item for item in damaged.only_experiment()["items"]}
-    assert {item_id: item["outcome"] for item_id, item in items.items()} == dict.fromkeys(
-        [LOST, GONE, *(f"{GONE}/{slot}" for slot in SLOTS), SLOT, "checkpoint"], "waived"
-    )
+    assert {item_id: item["outcome"] for item_id, item in items.items()} == dict.fromkeys(ALL, "waived")
     assert items[LOST]["status"] == "results"
     assert items[LOST]["findings"][0]["code"] == "run-result-missing"
 
 
 def test_the_rest_fails_as_ever(damaged: Project) -> None:
-    waive(damaged, GONE, "checkpoint")
+    waive(damaged, GONE, *WHOLES)
     result = damaged.audit(WAIVED)
     assert result.ret == 1
     assert with_outcome(result, "failed") == node_ids([LOST, SLOT])
     assert sorted(with_outcome(result, "skipped")) == sorted(
-        node_ids([*(f"{GONE}/{slot}" for slot in SLOTS), GONE, "checkpoint"])
+        node_ids([*(f"{GONE}/{slot}" for slot in SLOTS), GONE, *WHOLES])
     )
 
 
 def test_counts_and_completeness_know_no_waivers(damaged: Project) -> None:
     damaged.audit(REPORT)
     before = damaged.only_experiment()
-    waive(damaged, LOST, GONE, SLOT, "checkpoint")
+    waive(damaged, LOST, GONE, SLOT, *WHOLES)
     damaged.audit(WAIVED, REPORT)
     after = damaged.only_experiment()
     for key in ("before", "after", "completeness", "runs", "selected", "not_audited"):
         assert after[key] == before[key]
-    assert (before["waived"], after["waived"]) == (0, 7)
+    assert (before["waived"], after["waived"]) == (0, len(ALL))
 
 
 def test_the_exit_bits_know_them(damaged: Project) -> None:
     damaged.audit(REPORT)
     assert damaged.report()["exit_bits"] == 4
-    waive(damaged, LOST, GONE, SLOT, "checkpoint")
+    waive(damaged, LOST, GONE, SLOT, *WHOLES)
     damaged.audit(WAIVED, REPORT)
     assert damaged.report()["exit_bits"] == 0
 
@@ -152,7 +153,7 @@ def test_nobody_is_called_to_look_into_what_is_waived(damaged: Project, also: st
     write_logging(damaged, "def pytest_exception_interact(node):\n    log(node.nodeid)\n" + also)
     waive(damaged, GONE)
     damaged.audit(WAIVED)
-    assert logged(damaged) == node_ids([LOST, SLOT, "checkpoint"])
+    assert logged(damaged) == node_ids([LOST, SLOT, *WHOLES])
 
 
 def test_xfail_strict_of_the_project_means_nothing_to_it(damaged: Project) -> None:
@@ -165,7 +166,7 @@ def test_without_pytests_own_skipping_it_still_fails_nothing(damaged: Project) -
     waive(damaged, "*")
     result = damaged.audit(WAIVED, "-p", "no:skipping")
     assert result.ret == 0
-    assert len(with_outcome(result, "skipped")) == 7
+    assert len(with_outcome(result, "skipped")) == len(ALL)
 
 
 def test_who_waives_a_run_waives_its_slots(project: Project) -> None:
@@ -177,7 +178,7 @@ def test_who_waives_a_run_waives_its_slots(project: Project) -> None:
 def test_a_sound_item_that_a_used_waiver_matches_passes(damaged: Project) -> None:
     waive(damaged, "*")
     found = outcomes(damaged.audit(WAIVED))
-    assert list(found.values()).count("passed") == len(item_ids()) - 7
+    assert list(found.values()).count("passed") == len(item_ids()) - len(ALL)
 
 
 def test_a_warning_can_be_waived_under_strict(project: Project) -> None:
@@ -199,7 +200,7 @@ def test_runxfail_takes_the_waivers_for_none(damaged: Project) -> None:
     waive(damaged, "*")
     result = damaged.audit(WAIVED, "--runxfail", REPORT)
     assert result.ret == 1
-    assert len(with_outcome(result, "failed")) == 7
+    assert len(with_outcome(result, "failed")) == len(ALL)
     assert damaged.only_experiment()["waived"] == 0
     assert damaged.report()["exit_bits"] == 4
     assert not waiver_lines(result)
@@ -243,7 +244,7 @@ def test_the_ratchet_lets_what_is_waived_pass(project: Project) -> None:
 
 
 def test_what_is_waived_is_not_repaired_not_even_for_free(damaged: Project) -> None:
-    waive(damaged, GONE, LOST, SLOT, "checkpoint")
+    waive(damaged, GONE, LOST, SLOT, *WHOLES)
     before = snapshot(damaged.experiment)
     result = damaged.audit(WAIVED, "--repair", REPORT)
     assert result.ret == 0
@@ -305,7 +306,7 @@ def test_a_waived_slot_is_left_alone_while_the_rest_of_its_run_is_repaired(proje
 
 
 def test_a_plan_leaves_out_what_is_waived(damaged: Project) -> None:
-    waive(damaged, GONE, LOST, SLOT, "checkpoint")
+    waive(damaged, GONE, LOST, SLOT, *WHOLES)
     result = damaged.audit(WAIVED, "--repair-plan", REPORT)
     assert result.ret == 0
     assert acted_on(damaged) == {}
@@ -313,7 +314,7 @@ def test_a_plan_leaves_out_what_is_waived(damaged: Project) -> None:
 
 
 def test_what_is_waived_is_so_in_a_repair_of_a_part_as_well(damaged: Project) -> None:
-    waive(damaged, GONE, LOST, SLOT, "checkpoint")
+    waive(damaged, GONE, LOST, SLOT, *WHOLES)
     assert damaged.audit(WAIVED, "--repair", "-k", "T0", REPORT).ret == 0
     assert {item["outcome"] for item in items_of_repair(damaged).values()} == {"waived"}
 
@@ -330,7 +331,7 @@ def test_a_waiver_holds_to_the_end_of_its_last_day_in_utc(
     result = damaged.audit(WAIVED, *args, REPORT)
     (waiver,) = damaged.only_experiment()["waivers"]
     assert waiver["fault"] == (None if holds else "expired")
-    assert len(with_outcome(result, "failed")) == (0 if holds else 7)
+    assert len(with_outcome(result, "failed")) == (0 if holds else len(ALL))
     assert result.ret == (0 if holds else 1)
 
 
@@ -348,12 +349,12 @@ def test_an_expired_waiver_fails_the_session_and_names_its_line(project: Project
 
 @pytest.mark.parametrize("args", [(), ("-n", "2")])
 def test_a_waiver_of_nothing_or_of_what_is_sound_fails_the_session(damaged: Project, args: tuple[str, ...]) -> None:
-    waive(damaged, "T7/*", GONE, "T0/00/run_01", LOST, SLOT, "checkpoint")
+    waive(damaged, "T7/*", GONE, "T0/00/run_01", LOST, SLOT, *WHOLES)
     result = damaged.audit(WAIVED, *args, REPORT)
     assert result.ret == 1
     assert "failed" not in outcomes(result).values()
     assert waiver_lines(result) == [
-        "waived: 7 items",
+        f"waived: {len(ALL)} items",
         'waivers.yaml:1: "T7/*" matches nothing: remove it',
         'waivers.yaml:7: "T0/00/run_01" matches 4 items, and all of them are sound: remove it',
     ]
@@ -381,8 +382,8 @@ def test_a_waiver_is_about_all_experiments_of_a_session(damaged: Project, pristi
     waive(damaged, "*")
     result = damaged.audit("--scylla-exp=other", WAIVED, REPORT)
     assert result.ret == 0
-    assert [part["waivers"][0]["waived"] for part in damaged.report()["experiments"]] == [7, 0]
-    assert waiver_lines(result) == ["waived: 7 items"]
+    assert [part["waivers"][0]["waived"] for part in damaged.report()["experiments"]] == [len(ALL), 0]
+    assert waiver_lines(result) == [f"waived: {len(ALL)} items"]
 
 
 def test_a_fault_is_not_forgiven_by_a_requirement(damaged: Project) -> None:
@@ -435,7 +436,7 @@ def test_an_empty_file_waives_nothing(damaged: Project) -> None:
     damaged.write("waivers.yaml", "# nothing any more\n")
     result = damaged.audit(WAIVED)
     assert result.ret == 1
-    assert len(with_outcome(result, "failed")) == 7
+    assert len(with_outcome(result, "failed")) == len(ALL)
     assert "gate" not in result.stdout.str().split()
 
 

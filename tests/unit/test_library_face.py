@@ -24,7 +24,7 @@ def fresh(code: str, *arguments: str) -> Any:
         env={**os.environ, "PYTHONPATH": os.fspath(PROJECT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -83,13 +83,13 @@ def test_no_two_experiments_ever_share_a_name(roots: list[str]) -> None:
 # ------------------------------------------------------------------------------------------------------ items and nodes
 
 
-def test_every_run_and_every_slot_is_an_item_and_last_the_checkpoint_which_is_not_counted(
+def test_every_run_and_slot_is_an_item_and_last_what_follows_from_them_which_is_not_counted(
     pristine_experiment: Path,
 ) -> None:
     experiment = pytest_scylla.load(pristine_experiment)
     audited = AuditedExperiment("exp", experiment, Selection([]))
-    *ids, last = audited.item_ids()
-    assert last == "checkpoint"
+    *ids, second_last, last = audited.item_ids()
+    assert (second_last, last) == ("checkpoint", "aggregates")
     assert len(ids) == len(set(ids)) == audited.expected_items == 24
     assert ids[:5] == [
         *("T0/00/run_01", "T0/00/run_01/judge_01", "T0/00/run_01/judge_02", "T0/00/run_01/judge_03", "T0/00/run_02")
@@ -101,15 +101,16 @@ def test_node_ids_name_the_run_and_what_of_it_is_meant(pristine_experiment: Path
     assert audited.nodeid("T5/13/run_10") == "p/exp/T5/13/run_10::run"
     assert audited.nodeid("T5/13/run_10/judge_01") == "p/exp/T5/13/run_10::judge_01"
     assert audited.nodeid("checkpoint") == "p/exp/checkpoint::checkpoint"
+    assert audited.nodeid("aggregates") == "p/exp/aggregates::aggregates"
     node_ids = [audited.nodeid(item_id) for item_id in audited.item_ids()]
-    assert len(set(node_ids)) == 25
+    assert len(set(node_ids)) == 26
 
 
 def test_what_a_session_did_not_look_at_is_not_audited(pristine_experiment: Path) -> None:
     audited = AuditedExperiment("exp", pytest_scylla.load(pristine_experiment), Selection([]))
     audited.outcomes["T0/00/run_01"] = ItemOutcome("completed", "passed")
     audited.outcomes["T0/00/run_02"] = ItemOutcome(NOT_AUDITED, "crashed")
-    audited.outcomes["checkpoint"] = ItemOutcome("sound", "passed")
+    audited.outcomes["checkpoint"] = audited.outcomes["aggregates"] = ItemOutcome("sound", "passed")
     assert audited.audited_items == 1
 
 

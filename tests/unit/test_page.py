@@ -125,7 +125,7 @@ def page_of(*experiments: Json, **changes: Any) -> Page:
 
 
 def damaged() -> Json:
-    """An experiment with a damaged run, a lost slot, a fallback, a warning and a checkpoint that is stale."""
+    """An experiment with a damaged run, a lost slot, a fallback, a warning, and stale checkpoint and aggregates."""
     return experiment(
         [
             run("T0/00/run_01", 0.8, 0.9, 0.7),
@@ -150,6 +150,12 @@ def damaged() -> Json:
                 for number in (1, 2, 3)
             ),
             item("checkpoint", finding("checkpoint-lacks-run", "checkpoint.json"), status="stale"),
+            item(
+                "aggregates",
+                finding("aggregate-stale", "T1/result.json", pointer="/total_cost"),
+                finding("report-missing", "report.md", warning=True),
+                status="stale",
+            ),
         ],
     )
 
@@ -416,9 +422,33 @@ def test_texts_have_contrast_in_every_scheme(scheme: str) -> None:
     assert contrast(scheme_of["focus"], scheme_of["back"]) >= 3
 
 
+def test_items_of_every_kind_are_listed_with_words_for_their_statuses() -> None:
+    data = page_of(damaged()).data()
+    texts, words = data["texts"], data["words"]
+    told = {texts[held[2]]: held for held in data["experiments"][0]["items"]}
+    assert [*words] == ["run", "judge_slot", "checkpoint", "aggregates", "outcome"]
+    assert {*told} == {*words} - {"outcome"}
+    for kind, held in told.items():
+        letter, meaning = words[kind][texts[held[4]]]
+        assert len(letter) == 1
+        assert meaning
+
+
+def test_aggregates_are_told_file_by_file() -> None:
+    data = page_of(damaged()).data()
+    texts = data["texts"]
+    (held,) = [held for held in data["experiments"][0]["items"] if held[0] == "aggregates"]
+    assert (held[1], texts[held[2]], texts[held[4]], texts[held[5]]) == (0, "aggregates", "stale", "failed")
+    assert data["words"]["aggregates"]["stale"] == ["S", "one says something else than the runs"]
+    assert [(texts[code], is_error, texts[file], texts[pointer]) for code, is_error, file, pointer, _ in held[6]] == [
+        ("aggregate-stale", 1, "T1/result.json", "/total_cost"),
+        ("report-missing", 0, "report.md", ""),
+    ]
+
+
 def test_statuses_that_need_attention_differ_in_their_letters() -> None:
     words = page_of(damaged()).data()["words"]
-    for kind in ("run", "judge_slot", "checkpoint"):
+    for kind in ("run", "judge_slot", "checkpoint", "aggregates"):
         letters = [letter for letter, _ in words[kind].values()]
         assert len(set(letters)) == len(letters), kind
 
@@ -436,10 +466,10 @@ def test_the_headline_of_a_sound_experiment() -> None:
 
 def test_the_headline_of_a_damaged_experiment() -> None:
     page = page_of(damaged())
-    assert page.one("h1").text.split("! ")[1] == "7 items are not sound"
+    assert page.one("h1").text.split("! ")[1] == "8 items are not sound"
     assert "Damage is left." in page.words()
     assert "62.50 % 10 of 16 runs and judge slots" in page.words()
-    assert page.all("title")[0].text == "7 items are not sound – pytest-scylla"
+    assert page.all("title")[0].text == "8 items are not sound – pytest-scylla"
 
 
 def test_one_item_is_told_in_the_singular() -> None:
@@ -493,9 +523,9 @@ def requirement(holds: bool | None, reason: str | None = None) -> Json:
 @pytest.mark.parametrize(
     ("holds", "headline", "line"),
     [
-        (True, "7 items are not sound, which the requirements allow", "min-runs=50%: 2 of 4, 50 %: holds"),
-        (False, "7 items are not sound; 1 of 1 requirements does not hold", "2 of 4, 50 %: does not hold"),
-        (None, "7 items are not sound; 1 of 1 requirements does not hold", "50 % (a part of it): refused"),
+        (True, "8 items are not sound, which the requirements allow", "min-runs=50%: 2 of 4, 50 %: holds"),
+        (False, "8 items are not sound; 1 of 1 requirements does not hold", "2 of 4, 50 %: does not hold"),
+        (None, "8 items are not sound; 1 of 1 requirements does not hold", "50 % (a part of it): refused"),
     ],
 )
 def test_requirements_are_told_with_their_arithmetic(holds: bool | None, headline: str, line: str) -> None:
@@ -572,12 +602,14 @@ def test_a_plan_is_told_as_one() -> None:
 def test_findings_are_grouped_by_code_the_causes_before_what_follows_from_them() -> None:
     part = of(damaged())
     assert [(row.code, len(row.items)) for row in part.codes] == [
+        ("aggregate-stale", 1),
         ("checkpoint-lacks-run", 1),
         ("judge-slot-missing", 1),
         ("run-missing", 1),
         ("run-result-missing", 1),
         ("no-agent-result", 3),
         ("fallback", 1),
+        ("report-missing", 1),
     ]
     words = page_of(damaged()).words()
     assert "run-result-missing error" in words
@@ -606,7 +638,7 @@ def test_several_experiments_have_a_section_each() -> None:
     sections = [element for element in page.all("section") if "data-experiment" in element.attributes]
     assert [element.attributes["data-experiment"] for element in sections] == ["0", "1"]
     assert [heading.text for heading in page.all("h2")] == ["Experiment demo-001", "Experiment second"]
-    assert "7 items are not sound" in page.one("h1").text
+    assert "8 items are not sound" in page.one("h1").text
 
 
 def test_a_report_without_experiments_runs_or_judges_is_a_page_too() -> None:
