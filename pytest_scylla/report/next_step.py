@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
 
 from ..experiment.wording import printable
 from ..outcomes import AuditedExperiment
@@ -49,7 +48,7 @@ def _command(audited: AuditedExperiment, settings: Settings, what: str, level: L
     words = ["pytest", what, f"--scylla-exp={audited.experiment.given}"]
     if level != DEFAULT_LEVEL:
         words.append(f"--repair-level={level}")
-    calls = sum(_planned_calls(audited))
+    calls = sum(action.calls for _, action in audited.actions() if action.outcome == "planned")
     if what == "--repair" and calls > MOST_UNASKED:
         words.append(f"--repair-max-calls={calls}")
     if settings.subtests is not None:
@@ -59,10 +58,3 @@ def _command(audited: AuditedExperiment, settings: Settings, what: str, level: L
         words += [f"--repair-status={status}" for status in sorted(settings.repair.statuses)]
         words += ["--repair-fresh"] * settings.repair.fresh
     return printable(shlex.join(words), 1000)
-
-
-def _planned_calls(audited: AuditedExperiment) -> Iterator[int]:
-    """How many calls each planned action takes: an agent's run is judged by all its judges."""
-    for _, action in audited.actions():
-        if action.outcome == "planned":
-            yield action.calls + (audited.experiment.judges_per_run if action.level == "agents" else 0)

@@ -163,7 +163,10 @@ def test_more_calls_than_are_made_unasked_are_named(audited: AuditedExperiment, 
 
 def test_the_run_of_an_agent_is_judged_as_well(audited: AuditedExperiment) -> None:
     for number in range(13):
-        leave(audited, "agents", f"T0/00/run_{number:02d}", actions=(planned("agents"),))
+        run = f"T0/00/run_{number:02d}"
+        leave(audited, "agents", run, actions=(planned("agents"),))
+        for slot in ("judge_01", "judge_02", "judge_03"):
+            leave(audited, "agents", f"{run}/{slot}", actions=(planned("judges"),))
     assert next_command(audited, settings("agents", plan_only=True)) == (
         "pytest --repair --scylla-exp=exp --repair-level=agents --repair-max-calls=52"
     )
