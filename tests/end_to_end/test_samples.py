@@ -169,7 +169,8 @@ def test_the_recorded_experiment_is_clean_in_a_process_of_its_own(
 
 
 def test_the_readme_tells_every_option_and_ini_option() -> None:
-    shown = run_pytest("--help").stdout
+    # Wide enough for no option to be broken at a hyphen.
+    shown = run_pytest("--help", environment={**os.environ, "COLUMNS": "1000"}).stdout
     for option in set(re.findall(r"--(?:scylla|repair)[a-z-]*", shown)) | set(
         re.findall(r"^  (scylla_\w+) \(", shown, re.M)
     ):
