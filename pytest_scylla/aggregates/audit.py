@@ -34,8 +34,8 @@ class TierSurvey:
     """A tier: its figures, what lies there, and what is wrong with that.
 
     ``subtests`` are all that are expected, by id; ``figures`` of those that its records have to list. ``place`` is its
-    directory. ``files`` may have been let go of. ``content`` tells its result.json from any other, where nothing is
-    wrong with that; else it is ``None``.
+    directory. The content of ``files`` may have been let go of. ``content`` tells its result.json from any other, where
+    nothing is wrong with that; else it is ``None``.
     """
 
     subtests: Mapping[str, SubtestFigures]
@@ -43,7 +43,7 @@ class TierSurvey:
     is_done: bool
     findings: tuple[Finding, ...]
     place: str
-    files: TierAggregates | None = field(repr=False)
+    files: TierAggregates = field(repr=False)
     content: bytes | None
 
 
@@ -76,43 +76,47 @@ def audit_aggregates(
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     with garbage_collection_paused(), opened(experiment) as root:
-        return survey(root, experiment, runs, policy, keep_files=False).all_findings
+        return survey(root, experiment, runs, policy, keep_content=False).all_findings
 
 
 def survey(
-    root: Folder, experiment: Experiment, runs: Mapping[RunId, RunFigures], policy: Policy, *, keep_files: bool = True
+    root: Folder, experiment: Experiment, runs: Mapping[RunId, RunFigures], policy: Policy, *, keep_content: bool = True
 ) -> Survey:
     """Audit the aggregates of an experiment, tier by tier.
 
     :param runs: every expected run.
-    :param keep_files: otherwise let go of what was read of a tier, which takes most of the room.
+    :param keep_content: otherwise let go of what was read of a tier once it is audited: that takes most of the room.
     """
     known = checkpoint_record(root).data.get("completed_runs") or {}
     places = {tier: place_of(root, experiment, tier) for tier in experiment.subtests}
-    auditor = _Auditor(root, experiment, runs, policy, keeps_reports(root, experiment, places))
+    auditor = _Auditor(root, experiment, runs, policy, keeps_reports(root, experiment, places), keep_content)
     tiers = {}
     for tier, place in places.items():
         found = auditor.tier(tier, place, tuple(known.get(tier) or ()))
-        tiers[tier] = found if keep_files else replace(found, files=None)
+        tiers[tier] = found if keep_content else replace(found, files=found.files.without_content())
     return auditor.experiment_of(tiers, tuple(known))
 
 
 @dataclass(frozen=True, slots=True)
 class _Auditor:
-    """Audits an experiment's aggregates; ``with_reports`` says whether it keeps Markdown reports."""
+    """Audits an experiment's aggregates; ``with_reports`` says whether it keeps Markdown reports.
+
+    ``keep_raw``: hold on to the bytes of records.
+    """
 
     root: Folder
     experiment: Experiment
     runs: Mapping[RunId, RunFigures]
     policy: Policy
     with_reports: bool
+    keep_raw: bool
 
     def tier(self, tier: str, place: str, started: Sequence[str]) -> TierSurvey:
         """Audit a tier whose aggregates lie in ``place``.
 
         :param started: its subtests in the order in which the checkpoint came to know them.
         """
-        files = read_tier(self.root, self.experiment, tier, place, self.policy.max_file_size)
+        files = read_tier(self.root, self.experiment, tier, place, self.policy.max_file_size, keep_raw=self.keep_raw)
         subtests = {subtest: self._subtest(tier, subtest) for subtest in files.subtests}
         is_done = bool(subtests) and all(one.is_done for one in subtests.values())
         result, report, best = (files.own.records[name] for name in ("result.json", "report.json", "best_subtest.json"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
@@ -47,6 +47,11 @@ class Aggregates:
         """The path of one of its files, relative to the experiment."""
         return f"{self.place}/{name}" if self.place else name
 
+    def without_content(self) -> Aggregates:
+        """The same, of records no more than how they were found."""
+        found = {name: record._replace(data={}, raw=b"") for name, record in self.records.items()}
+        return replace(self, records=found)
+
 
 @dataclass(frozen=True, slots=True)
 class TierAggregates:
@@ -54,6 +59,11 @@ class TierAggregates:
 
     own: Aggregates
     subtests: Mapping[str, Aggregates]
+
+    def without_content(self) -> TierAggregates:
+        """The same, of records no more than how they were found."""
+        subtests = {subtest: found.without_content() for subtest, found in self.subtests.items()}
+        return TierAggregates(self.own.without_content(), subtests)
 
 
 @contextmanager
@@ -70,11 +80,16 @@ def opened(experiment: Experiment) -> Iterator[Folder]:
         yield root
 
 
-def read_tier(root: Folder, experiment: Experiment, tier: str, place: str, max_size: int) -> TierAggregates:
-    """Read the aggregates of a tier, which lie in ``place``, and of its subtests; nothing over ``max_size`` bytes."""
-    own = _read(root, place, TIER_RECORDS, REPORTS, max_size)
+def read_tier(
+    root: Folder, experiment: Experiment, tier: str, place: str, max_size: int, *, keep_raw: bool = True
+) -> TierAggregates:
+    """Read the aggregates of a tier, which lie in ``place``, and of its subtests; nothing over ``max_size`` bytes.
+
+    :param keep_raw: otherwise let go of the records' bytes once they are parsed.
+    """
+    own = _read(root, place, TIER_RECORDS, REPORTS, max_size, keep_raw=keep_raw)
     subtests = {
-        subtest: _read(root, f"{place}/{subtest}", SUBTEST_RECORDS, SUBTEST_REPORTS, max_size)
+        subtest: _read(root, f"{place}/{subtest}", SUBTEST_RECORDS, SUBTEST_REPORTS, max_size, keep_raw=keep_raw)
         for subtest in experiment.subtests[tier]
     }
     return TierAggregates(own, subtests)
@@ -152,7 +167,15 @@ def place_of(root: Folder, experiment: Experiment, tier: str) -> str:
     return (there or places)[0]
 
 
-def _read(root: Folder, place: str, records: Mapping[str, Kind], reports: tuple[str, ...], max_size: int) -> Aggregates:
+def _read(
+    root: Folder,
+    place: str,
+    records: Mapping[str, Kind],
+    reports: tuple[str, ...],
+    max_size: int,
+    *,
+    keep_raw: bool = True,
+) -> Aggregates:
     folder = open_below(root, place.split("/")) if place else root
     if isinstance(folder, Blob):
         barred = None if folder.state == "absent" else folder
@@ -161,7 +184,11 @@ def _read(root: Folder, place: str, records: Mapping[str, Kind], reports: tuple[
     try:
         return Aggregates(
             place,
-            {name: as_record(folder.read(name, max_size), kind) for name, kind in records.items()},
+            {
+                name: record if keep_raw else record._replace(raw=b"")
+                for name, kind in records.items()
+                for record in (as_record(folder.read(name, max_size), kind),)
+            },
             {name: folder.kind(name) for name in reports},
         )
     finally:

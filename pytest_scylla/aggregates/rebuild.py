@@ -27,7 +27,6 @@ from .experiment import Times, experiment_report, experiment_result, tier_compar
 from .facts import RunFigures, digest_of
 from .files import (
     Aggregates,
-    TierAggregates,
     opened,
     read_manifest,
     read_run_result,
@@ -118,9 +117,9 @@ class Drafts:
         obstacles = {tier: self._obstacle_in(found) for tier, found in self._found.tiers.items()}
         for tier, found in self._found.tiers.items():
             if tiers is None or tier in tiers:
-                for subtest, own in _files(found).subtests.items():
+                for subtest, own in found.files.subtests.items():
                     yield from _due(own, self._of_subtest(tier, subtest), obstacles[tier], is_done=found.is_done)
-                yield from _due(_files(found).own, self._of_tier(tier), obstacles[tier], is_done=found.is_done)
+                yield from _due(found.files.own, self._of_tier(tier), obstacles[tier], is_done=found.is_done)
         obstacle = next(filter(None, obstacles.values()), None)
         if obstacle is None and self._times().started_at is None:
             obstacle = "no file says when the experiment started"
@@ -160,14 +159,14 @@ class Drafts:
 
     def _subtest_report(self, tier: str, subtest: str) -> bytes:
         found = self._found.tiers[tier]
-        old = _files(found).subtests[subtest].records["report.json"]
+        old = found.files.subtests[subtest].records["report.json"]
         record = subtest_report(found.subtests[subtest], generated_at=self._written_at(old))
         return self._dump("subtest-report", old, _with_unknown_keys(record, old.data))
 
     def _subtest_page(self, tier: str, subtest: str) -> bytes:
         found = self._found.tiers[tier]
         figures = found.subtests[subtest]
-        old = _files(found).subtests[subtest].records["report.json"]
+        old = found.files.subtests[subtest].records["report.json"]
         seconds = {run["run_number"]: run["duration_seconds"] for run in self._runs_of(figures)}
         return markdown.subtest_report(figures, seconds, self._written_at(old))
 
@@ -300,7 +299,7 @@ class Drafts:
     # All of them
 
     def _old(self, tier: str, name: str) -> Record:
-        return _files(self._found.tiers[tier]).own.records[name]
+        return self._found.tiers[tier].files.own.records[name]
 
     def _written_at(self, old: Record) -> str:
         """When a report was written: now, unless it says already what it has to."""
@@ -314,11 +313,6 @@ class Drafts:
             raise CannotRegenerate(f"no file says what stands at {problem.pointer}: {problem.message}")
         like = old.raw or self._config.raw
         return (json.dumps(record, indent=2) + "\n" * like.endswith(b"\n")).encode()
-
-
-def _files(found: TierSurvey) -> TierAggregates:
-    assert found.files is not None
-    return found.files
 
 
 def _due(own: Aggregates, makes: Mapping[str, Make], obstacle: str | None, *, is_done: bool) -> Iterator[Draft]:

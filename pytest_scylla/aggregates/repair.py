@@ -85,7 +85,8 @@ def planned_repair(
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
     with garbage_collection_paused(), opened(experiment) as root:
-        orders, refused = _orders(root, experiment, survey(root, experiment, runs, policy), policy)
+        found = survey(root, experiment, runs, policy, keep_content=False)
+        orders, refused = _orders(root, experiment, found, policy)
     passing = {None, *map(comes_first, undecided)}
     planned = (
         order.action("planned") if order.draft.obstacle in passing else order.action("refused", order.draft.obstacle)
