@@ -14,7 +14,6 @@ from hashlib import blake2b
 import orjson
 
 from ..auditing.agent_output import TokenCounts
-from ..auditing.consensus import consensus_of
 from ..auditing.evidence import DEFAULT_POLICY, Policy
 from ..auditing.findings import RunStatus
 from ..auditing.run import RunAudit, examine, garbage_collection_paused
@@ -92,8 +91,7 @@ class RunFigures:
                 tokens=TokenCounts.from_stats(data["token_stats"]),
                 digest=digest_of(data),
             )
-        verdicts = [slot.verdict for slot in complete if slot.verdict]
-        consensus = consensus_of(verdicts) if len(verdicts) == len(audit.slots) else None
+        consensus = audit.consensus_of_slots
         if consensus is None or case.usage is None:
             return blank
         return replace(

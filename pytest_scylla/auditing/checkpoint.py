@@ -28,10 +28,8 @@ from ..experiment.layout import CONFIG, RunId
 from ..experiment.records import Record, open_experiment
 from ..experiment.strict_json import Json
 from ..experiment.wording import describe
-from .consensus import consensus_of
 from .findings import RUN_STATUSES, Finding, RunStatus, finding, problem_finding
 from .run import RunAudit
-from .verdicts import Verdict
 
 CheckpointStatus = Literal["sound", "stale", "missing", "malformed", "conflict", "unsafe"]
 
@@ -68,12 +66,7 @@ class RunFacts:
         """What the audit of a run proves: its consensus, or, if that is lost, what all its judges amount to."""
         if audit.status != "results":
             return cls(audit.status, audit.passed)
-        verdicts = [
-            Verdict(slot.score, slot.passed, {})
-            for slot in audit.slots
-            if slot.score is not None and slot.passed is not None
-        ]
-        consensus = consensus_of(verdicts) if len(verdicts) == len(audit.slots) else None
+        consensus = audit.consensus_of_slots
         return cls(audit.status, None if consensus is None else consensus.passed)
 
 

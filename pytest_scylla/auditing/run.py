@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..experiment.expected import Experiment
 from ..experiment.layout import RunId
+from .consensus import Consensus, consensus_of
 from .derived import usage_of_reply
 from .evidence import DEFAULT_POLICY, Policy, read_run
 from .findings import Finding, RunStatus
@@ -31,6 +32,12 @@ class RunAudit:
     score: float | None = None
     passed: bool | None = None
     cost_usd: float | None = None
+
+    @property
+    def consensus_of_slots(self) -> Consensus | None:
+        """What all its judges amount to, whatever is recorded; ``None`` while one of them has not judged."""
+        verdicts = [slot.verdict for slot in self.slots if slot.verdict is not None]
+        return consensus_of(verdicts) if len(verdicts) == len(self.slots) else None
 
 
 def audit_run(experiment: Experiment, run: RunId, policy: Policy = DEFAULT_POLICY) -> RunAudit:

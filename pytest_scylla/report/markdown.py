@@ -13,8 +13,8 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from .figures import Figures, cleaned, exit_words, figures, headline
-from .templating import environment
+from .figures import Figures, cleaned, figures
+from .templating import environment, rendered
 
 LONGEST = 1_000_000
 """Bytes that the file has at most."""
@@ -54,19 +54,7 @@ def code(text: str) -> Markup:
 
 
 def _rendered(clean: dict[str, Any], parts: list[Figures], examples: int) -> str:
-    tone, sentence = headline(clean, parts)
-    text = (
-        _environment()
-        .get_template("page.md")
-        .render(
-            report=clean,
-            parts=parts,
-            tone=tone,
-            sentence=sentence,
-            exit_words=exit_words(clean["exit_bits"]),
-            examples=examples,
-        )
-    )
+    text = rendered(_environment(), "page.md", clean, parts, examples=examples)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n") + "\n"
 
 

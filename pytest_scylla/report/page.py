@@ -15,10 +15,10 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from . import charts
-from .figures import RUN_WORDS, cleaned, exit_words, figures, headline
+from .figures import RUN_WORDS, cleaned, figures
 from .page_data import LETTERS, embedded, page_data
 from .quantities import signed
-from .templating import environment
+from .templating import environment, rendered
 
 _ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
@@ -34,38 +34,31 @@ def render(report: dict[str, Any]) -> str:
     """
     clean = cleaned(report)
     parts = [figures(experiment, number) for number, experiment in enumerate(clean["experiments"], 1)]
-    tone, sentence = headline(clean, parts)
     style, script = _asset("page.css"), _asset("page.js")
-    text: str = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            report=clean,
-            parts=parts,
-            tone=tone,
-            sentence=sentence,
-            exit_words=exit_words(clean["exit_bits"]),
-            # The policy names what the browser may run by its hash: there is no other way to run anything.
-            policy="; ".join(
-                (
-                    "default-src 'none'",
-                    f"style-src '{_hash(style)}'",
-                    f"script-src '{_hash(script)}'",
-                    "img-src data:",
-                    "base-uri 'none'",
-                    "form-action 'none'",
-                    "require-trusted-types-for 'script'",
-                    "trusted-types 'none'",
-                )
-            ),
-            icon=_ICON,
-            # Of our own making, or escaped for where it stands; nothing else goes into the page unescaped.
-            style=Markup(style),  # noqa: S704
-            script=Markup(script),  # noqa: S704
-            data=Markup(embedded(page_data(clean["experiments"], parts))),  # noqa: S704
-        )
+    return rendered(
+        _environment(),
+        "page.html",
+        clean,
+        parts,
+        # The policy names what the browser may run by its hash: there is no other way to run anything.
+        policy="; ".join(
+            (
+                "default-src 'none'",
+                f"style-src '{_hash(style)}'",
+                f"script-src '{_hash(script)}'",
+                "img-src data:",
+                "base-uri 'none'",
+                "form-action 'none'",
+                "require-trusted-types-for 'script'",
+                "trusted-types 'none'",
+            )
+        ),
+        icon=_ICON,
+        # Of our own making, or escaped for where it stands; nothing else goes into the page unescaped.
+        style=Markup(style),  # noqa: S704
+        script=Markup(script),  # noqa: S704
+        data=Markup(embedded(page_data(clean["experiments"], parts))),  # noqa: S704
     )
-    return text
 
 
 @cache

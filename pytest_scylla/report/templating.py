@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .figures import FEWEST_PAIRS, MOST_WORSE
+from .figures import FEWEST_PAIRS, MOST_WORSE, Figures, exit_words, headline
 from .item import duration
 from .quantities import decimal, percent, usd
 
@@ -27,3 +28,17 @@ def environment(finalize: Callable[[object], object] | None = None) -> Environme
     made.globals |= {"fewest_pairs": FEWEST_PAIRS, "most_worse": MOST_WORSE, "percent": percent}
     made.filters |= {"decimal": decimal, "duration": duration, "usd": usd}
     return made
+
+
+def rendered(
+    templates: Environment, name: str, report: dict[str, Any], parts: Sequence[Figures], **more: object
+) -> str:
+    """The template ``name`` filled with a report whose texts are cleaned, its figures, and whatever ``more`` it takes.
+
+    :param parts: the figures of each of the report's experiments.
+    """
+    tone, sentence = headline(report, parts)
+    text: str = templates.get_template(name).render(
+        report=report, parts=parts, tone=tone, sentence=sentence, exit_words=exit_words(report["exit_bits"]), **more
+    )
+    return text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from ..experiment.expected import Experiment
@@ -28,7 +28,7 @@ def attempts_at(keeping: Keeping, place: str) -> int:
     with _subtest(keeping, place) as subtest:
         if subtest is None:
             return 0
-        with _archive(subtest, make=False) as archive:
+        with _archive(subtest) as archive:
             there = subtest.kind(place.rpartition("/")[2]) is not None
             return there + (0 if archive is None else len(_names(archive, place)))
 
@@ -43,8 +43,7 @@ def archive_run(experiment: Experiment, keeping: Keeping, run: RunId, place: str
     with _subtest(keeping, place) as subtest:
         if subtest is None or subtest.kind(run.name) is None:
             return None
-        with _archive(subtest, make=True) as archive:
-            assert archive is not None
+        with naming(f"{subtest.file}/{FAILED}"), directory(subtest, FAILED) as archive:
             taken = _names(archive, place)
             names = (run.name if not number else f"{run.name}_failed_{number}" for number in range(len(taken) + 1))
             name = next(name for name in names if name not in taken)
@@ -63,7 +62,7 @@ def bring_back(experiment: Experiment, keeping: Keeping, run: RunId, archived: s
     with _subtest(keeping, place) as subtest:
         if subtest is None:
             raise CannotWrite(f"{archived}: it disappeared")
-        with _archive(subtest, make=False) as archive:
+        with _archive(subtest) as archive:
             if archive is None:
                 raise CannotWrite(f"{archived}: it disappeared")
             _tell(keeping, run, archived, place)
@@ -74,26 +73,18 @@ def bring_back(experiment: Experiment, keeping: Keeping, run: RunId, archived: s
             after_move(experiment, before, after)
 
 
-@contextmanager
-def _subtest(keeping: Keeping, place: str) -> Iterator[Folder | None]:
+def _subtest(keeping: Keeping, place: str) -> AbstractContextManager[Folder | None]:
     """The directory of a run's subtest; ``None`` where it is absent."""
-    opened = open_below(keeping.experiment, place.split("/")[:-1])
-    if isinstance(opened, Blob):
-        if opened.state != "absent":
-            raise CannotWrite(f"{opened.file}: {opened.reason}")
-        yield None
-        return
-    with opened:
-        yield opened
+    return _if_there(open_below(keeping.experiment, place.split("/")[:-1]))
+
+
+def _archive(subtest: Folder) -> AbstractContextManager[Folder | None]:
+    """The archive of a subtest's runs; ``None`` where it is absent."""
+    return _if_there(subtest.open(FAILED))
 
 
 @contextmanager
-def _archive(subtest: Folder, *, make: bool) -> Iterator[Folder | None]:
-    if make:
-        with naming(f"{subtest.file}/{FAILED}"), directory(subtest, FAILED) as folder:
-            yield folder
-        return
-    opened = subtest.open(FAILED)
+def _if_there(opened: Folder | Blob) -> Iterator[Folder | None]:
     if isinstance(opened, Blob):
         if opened.state != "absent":
             raise CannotWrite(f"{opened.file}: {opened.reason}")
