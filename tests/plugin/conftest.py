@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.synthetic import small, write_experiment
+from pytest_scylla.auditing.evidence import read_run
 
 from .judges import ScriptedJudge
 from .support import Project
@@ -95,3 +97,16 @@ def wide_judge(wide_project: Project) -> Iterator[ScriptedJudge]:
     scripted = ScriptedJudge(wide_project)
     yield scripted
     scripted.assert_all_looked_at()
+
+
+@pytest.fixture
+def audits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The runs that sessions within this process read, in their order."""
+    read: list[str] = []
+
+    def noting(experiment: Any, run: Any, policy: Any) -> Any:
+        read.append(str(run))
+        return read_run(experiment, run, policy)
+
+    monkeypatch.setattr("pytest_scylla.auditing.run.read_run", noting)
+    return read

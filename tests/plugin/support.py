@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -307,6 +309,18 @@ class Project:
     ) -> pytest.RunResult:
         """Run a session in a process of its own that audits the experiment ``exp``."""
         return self.run_apart(f"--scylla-exp={self.experiment if cwd else 'exp'}", *args, cwd=cwd, alone=alone)
+
+    def at_once(self, *sessions: Sequence[str]) -> list[tuple[int, str]]:
+        """Audit the experiment ``exp`` by sessions that run at once; the exit code of each, and what it printed."""
+        start = (sys.executable, "-m", "pytest", *ALONE, "-p", "no:cacheprovider", "--scylla-exp=exp")
+        started = [
+            subprocess.Popen(
+                (*start, *args), cwd=self.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            for args in sessions
+        ]
+        said = [process.communicate(timeout=600)[0] for process in started]
+        return [(process.returncode, text) for process, text in zip(started, said, strict=True)]
 
     def report(self, name: str = "report.json") -> dict[str, Any]:
         """The report that a session wrote; it is valid, and counts the whole matrix."""

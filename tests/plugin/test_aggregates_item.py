@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +13,6 @@ import pytest
 
 from benchmarks.synthetic import run_ids, small
 from pytest_scylla.aggregates.repair import repair_aggregates
-from pytest_scylla.auditing.evidence import read_run
 from pytest_scylla.repair.actions import Action
 
 from ..unit import aggregating
@@ -24,7 +21,6 @@ from ..unit.repairing import Tree, journal, quarantined, staged, tree
 from .judges import ScriptedJudge, judges
 from .support import (
     AGGREGATES,
-    ALONE,
     CHECKPOINT,
     NASTY,
     SLOTS,
@@ -486,19 +482,6 @@ def test_what_has_to_be_rebuilt_first_is_said(project: Project) -> None:
     assert project.audit("--repair").ret == 0
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_what_cannot_be_written_is_an_operational_error(project: Project, workers: str) -> None:
-    _stale(project)
-    (project.experiment / ".scylla").write_text("mine")
-    before = snapshot(project.experiment)
-    assert project.audit("--repair", REPORT, "-n", workers).ret == 1
-    (action,) = acted_on(project)[AGGREGATES]
-    assert (action["outcome"], action["files"]) == ("failed", [])
-    assert ".scylla" in action["reason"]
-    assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT + OPERATIONAL_ERROR
-    assert snapshot(project.experiment) == before
-
-
 @pytest.mark.parametrize("option", [(), ("--repair",), ("--repair-plan",)], ids=" ".join)
 def test_an_experiment_that_is_gone_by_then_fails_it(project: Project, option: tuple[str, ...]) -> None:
     write_logging(project, "import os\n\n\ndef pytest_collection_finish():\n    os.rename('exp', 'moved')\n")
@@ -568,30 +551,6 @@ def test_collecting_only_lists_it_last(project: Project) -> None:
     assert snapshot(project.experiment) == before
 
 
-def test_its_marker_is_documented(project: Project) -> None:
-    assert "@pytest.mark.scylla_aggregates:" in project.run("--markers").stdout.str()
-
-
-def test_last_failed_comes_back_to_it_until_it_is_sound(project: Project) -> None:
-    _stale(project)
-    lose_judgment(project.experiment, "T0/00/run_01/judge_02")
-    failing = node_ids(["T0/00/run_01/judge_02", AGGREGATES])
-    assert with_outcome(project.audit(), "failed") == failing
-    assert list(outcomes(project.audit("--lf"))) == failing
-    assert project.audit("--repair", "--lf", "-k", "aggregates").parseoutcomes()["repaired"] == 1
-    assert list(outcomes(project.audit("--lf"))) == failing[:1]
-
-
-def test_where_it_is_not_looked_at_a_session_that_repairs_tells_how_it_was_found(project: Project) -> None:
-    _stale(project)
-    before = snapshot(project.experiment)
-    assert project.audit("--repair", "-k", "T0", REPORT).ret == 0
-    item = items_of_repair(project)[AGGREGATES]
-    assert (item["status"], item["outcome"], item["actions"]) == ("stale", "not-run", [])
-    assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT
-    assert snapshot(project.experiment) == before
-
-
 @pytest.mark.parametrize(
     ("args", "mended"),
     [
@@ -619,17 +578,6 @@ def test_a_status_that_there_is_not_is_refused_with_those_that_there_are(project
         assert f"aggregates:{known}" in line
 
 
-def test_of_several_experiments_each_has_its_own(project: Project, pristine_experiment: Path) -> None:
-    _stale(project)
-    project.copy(pristine_experiment, "other")
-    before = snapshot(project.path / "other")
-    result = project.audit("--scylla-exp=other")
-    assert list(outcomes(result)) == [*node_ids(), *node_ids(name="other")]
-    assert with_outcome(result, "failed") == [NODE]
-    assert project.audit("--repair", "--scylla-exp=other").parseoutcomes()["repaired"] == 1
-    assert snapshot(project.path / "other") == before
-
-
 @pytest.mark.parametrize("option", ["--repair", "--repair-plan"])
 def test_what_is_waived_is_left_as_it_is(project: Project, option: str) -> None:
     _stale(project)
@@ -655,19 +603,6 @@ def test_skipped_ones_are_left_as_they_are(project: Project) -> None:
 
 
 # What it is held to
-
-
-@pytest.fixture
-def audits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs that sessions within this process read, in their order."""
-    read: list[str] = []
-
-    def noting(experiment: Any, run: Any, policy: Any) -> Any:
-        read.append(str(run))
-        return read_run(experiment, run, policy)
-
-    monkeypatch.setattr("pytest_scylla.auditing.run.read_run", noting)
-    return read
 
 
 @pytest.mark.parametrize("selection", ["aggregates", "aggregates or T0", "aggregates or checkpoint"])
@@ -711,14 +646,6 @@ def test_whoever_orders_the_items_it_comes_after_its_runs_and_the_checkpoint(
     assert list(outcomes(result))[-2:] == node_ids([CHECKPOINT, AGGREGATES])
     assert {*_rebuilt(project)} == {FILE, *BESIDE}
     assert project.audit("--scylla-strict").ret == 0
-
-
-def test_it_comes_before_other_tests_that_come_behind_its_experiment(project: Project) -> None:
-    project.write("test_z.py", "def test_one():\n    pass\n")
-    write_logging(
-        project, "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'test_z' in item.nodeid)\n"
-    )
-    assert list(outcomes(project.audit("test_z.py"))) == [*node_ids(), "test_z.py::test_one"]
 
 
 WAITS_FOR_THE_AGGREGATES = """
@@ -804,19 +731,8 @@ def test_a_session_that_stops_before_it_leaves_it(project: Project) -> None:
 
 def test_two_repairs_at_once_rebuild_each_file_once(project: Project) -> None:
     _judged_otherwise(project)
-    start = (sys.executable, "-m", "pytest", *ALONE, "--scylla-exp=exp", "--repair", ONLY)
-    sessions = [
-        subprocess.Popen(
-            (*start, f"--scylla-report={number}.json"),
-            cwd=project.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in (1, 2)
-    ]
-    said = [session.communicate(timeout=600)[0] for session in sessions]
-    assert [session.returncode for session in sessions] == [0, 0], "\n".join(said)
+    ended = project.at_once(*(("--repair", ONLY, f"--scylla-report={number}.json") for number in (1, 2)))
+    assert [exit_code for exit_code, _ in ended] == [0, 0], ended
     files = sorted([*ANCESTORS, *MARKDOWN])
     assert sorted([*_rebuilt(project, "1.json"), *_rebuilt(project, "2.json")]) == files
     assert sorted(entry["file"] for entry in journal(project.experiment)) == files
@@ -848,13 +764,6 @@ def test_what_a_plan_says_of_it_is_what_the_repair_then_does(project: Project, k
     assert [{**action, "outcome": "done"} for action in planned] == acted_on(project, "done.json")[AGGREGATES]
 
 
-def test_a_plan_does_not_list_what_is_right_again_once_the_runs_are(project: Project) -> None:
-    damaged_for_free(project.experiment)
-    result = project.audit("--repair-plan", REPORT)
-    assert NODE in with_outcome(result, "failed")
-    assert AGGREGATES not in acted_on(project)
-
-
 def test_a_plan_knows_that_what_a_judge_says_may_make_all_above_it_anew(project: Project, judge: ScriptedJudge) -> None:
     lose_slot(project.experiment, SLOT)
     judge.does({SLOT: [judges(0.1, passed=False)]})
@@ -870,15 +779,6 @@ def test_a_plan_knows_that_what_a_judge_says_may_make_all_above_it_anew(project:
 
 
 # What is told
-
-
-def test_the_summary_has_a_line_for_it_only_where_it_is_not_sound(project: Project) -> None:
-    assert not any(line.startswith("aggregates ") for line in project.audit().outlines)
-    assert "aggregates    sound" in project.audit("-v").outlines
-    _stale(project)
-    for option in ("-v", "-q", "--tb=no"):
-        assert "aggregates    stale (aggregate-stale)" in project.audit(option).outlines
-    assert not any(line.startswith("aggregates ") for line in project.audit("-k", "T0").outlines)
 
 
 def test_the_summary_of_a_repair_says_what_became_of_it(project: Project) -> None:

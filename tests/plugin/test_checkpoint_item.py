@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from benchmarks.synthetic import run_ids, small
-from pytest_scylla.auditing.evidence import read_run
 
 from ..unit.repairing import journal, quarantined, staged, tree
 from .judges import ScriptedJudge, judges
@@ -273,20 +272,6 @@ def test_a_checkpoint_of_a_version_yet_unknown_is_not_touched_and_says_why(proje
     assert _path(project).read_bytes() == before
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_what_cannot_be_written_is_an_operational_error(project: Project, workers: str) -> None:
-    _run_not_recorded(project)
-    (project.experiment / ".scylla").write_text("mine")
-    before = snapshot(project.experiment)
-    result = project.audit("--repair", REPORT, "-n", workers)
-    assert result.ret == 1
-    (action,) = acted_on(project)[CHECKPOINT]
-    assert (action["outcome"], action["files"]) == ("failed", [])
-    assert ".scylla" in action["reason"]
-    assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT + OPERATIONAL_ERROR
-    assert snapshot(project.experiment) == before
-
-
 # A sound one
 
 
@@ -392,26 +377,6 @@ def test_collecting_only_lists_it_behind_the_runs(project: Project) -> None:
     assert snapshot(project.experiment) == before
 
 
-def test_last_failed_comes_back_to_it_until_it_is_sound(project: Project) -> None:
-    _run_not_recorded(project)
-    lose_judgment(project.experiment, "T0/00/run_01/judge_02")
-    failing = node_ids(["T0/00/run_01/judge_02", CHECKPOINT])
-    assert with_outcome(project.audit(), "failed") == failing
-    assert list(outcomes(project.audit("--lf"))) == failing
-    assert project.audit("--repair", "--lf", "-k", "checkpoint").parseoutcomes()["repaired"] == 1
-    assert list(outcomes(project.audit("--lf"))) == failing[:1]
-
-
-def test_where_it_is_not_looked_at_a_session_that_repairs_tells_how_it_was_found(project: Project) -> None:
-    _run_not_recorded(project)
-    before = snapshot(project.experiment)
-    assert project.audit("--repair", "-k", "T0", REPORT).ret == 0
-    item = items_of_repair(project)[CHECKPOINT]
-    assert (item["status"], item["outcome"], item["actions"]) == ("stale", "not-run", [])
-    assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT
-    assert snapshot(project.experiment) == before
-
-
 @pytest.mark.parametrize(
     ("args", "mended"),
     [
@@ -431,17 +396,6 @@ def test_a_repair_of_some_statuses_mends_it_only_if_its_own_is_among_them(
     assert (RUN in recorded_runs(project.experiment)) is mended
 
 
-def test_of_several_experiments_each_has_its_own(project: Project, pristine_experiment: Path) -> None:
-    _run_not_recorded(project)
-    project.copy(pristine_experiment, "other")
-    before = snapshot(project.path / "other")
-    result = project.audit("--scylla-exp=other")
-    assert list(outcomes(result)) == [*node_ids(), *node_ids(name="other")]
-    assert with_outcome(result, "failed") == [NODE]
-    assert project.audit("--repair", "--scylla-exp=other").parseoutcomes()["repaired"] == 1
-    assert snapshot(project.path / "other") == before
-
-
 def test_a_skipped_one_is_left_as_it_is(project: Project) -> None:
     _run_not_recorded(project)
     write_logging(
@@ -455,19 +409,6 @@ def test_a_skipped_one_is_left_as_it_is(project: Project) -> None:
 
 
 # What it is held to
-
-
-@pytest.fixture
-def audits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The runs that sessions within this process read, in their order."""
-    read: list[str] = []
-
-    def noting(experiment: Any, run: Any, policy: Any) -> Any:
-        read.append(str(run))
-        return read_run(experiment, run, policy)
-
-    monkeypatch.setattr("pytest_scylla.auditing.run.read_run", noting)
-    return read
 
 
 def test_an_audit_of_everything_reads_each_run_once(project: Project, audits: list[str]) -> None:
@@ -564,14 +505,6 @@ def test_whoever_orders_the_items_it_comes_after_its_runs(
     assert result.ret == 0
     assert recorded_runs(project.experiment) == _as_judged(project)
     assert list(outcomes(result))[-2:] == node_ids(WHOLES)
-
-
-def test_it_comes_after_the_runs_of_its_own_experiment_and_before_other_tests(project: Project) -> None:
-    project.write("test_z.py", "def test_one():\n    pass\n")
-    write_logging(
-        project, "def pytest_collection_modifyitems(items):\n    items.sort(key=lambda item: 'test_z' in item.nodeid)\n"
-    )
-    assert list(outcomes(project.audit("test_z.py"))) == [*node_ids(), "test_z.py::test_one"]
 
 
 WAITS_FOR_THE_CHECKPOINT = """
@@ -671,13 +604,6 @@ def test_what_a_plan_says_of_it_is_what_the_repair_then_does(project: Project, f
     assert {*plan} == {*done}
 
 
-def test_a_plan_does_not_list_what_is_right_again_once_the_runs_are(project: Project) -> None:
-    damaged_for_free(project.experiment)
-    result = project.audit("--repair-plan", REPORT)
-    assert NODE in with_outcome(result, "failed")
-    assert CHECKPOINT not in acted_on(project)
-
-
 @pytest.mark.parametrize("recorded", ["agent_complete", "passed", "failed"])
 def test_a_plan_knows_that_a_run_will_be_recorded_once_it_is_judged(
     project: Project, judge: ScriptedJudge, recorded: str
@@ -705,15 +631,6 @@ def test_a_plan_looks_at_the_runs_of_its_own_experiment(project: Project, wide_e
 # What is told
 
 
-def test_the_summary_has_a_line_for_it_only_where_it_is_not_sound(project: Project) -> None:
-    assert not any(line.startswith("checkpoint ") for line in project.audit().outlines)
-    assert "checkpoint    sound" in project.audit("-v").outlines
-    _run_not_recorded(project)
-    for option in ("-v", "-q", "--tb=no"):
-        assert "checkpoint    stale (checkpoint-lacks-run)" in project.audit(option).outlines
-    assert not any(line.startswith("checkpoint ") for line in project.audit("-k", "T0").outlines)
-
-
 def test_the_summary_of_a_repair_says_what_became_of_it(project: Project) -> None:
     _run_not_recorded(project)
     lose_run_result(project.experiment, "T0/00/run_01")
@@ -731,10 +648,6 @@ def test_its_location_is_the_file(project: Project) -> None:
     (report,) = [report for report in reports(project.audit()) if report.nodeid == NODE and report.failed]
     assert report.location == (f"exp/{FILE}", 0, CHECKPOINT)
     assert dict(report.user_properties)["status"] == "stale"
-
-
-def test_its_marker_is_documented(project: Project) -> None:
-    assert "@pytest.mark.scylla_checkpoint:" in project.run("--markers").stdout.str()
 
 
 def test_many_failures_list_it_as_a_cause_with_the_command_that_shows_it(wide_project: Project) -> None:

@@ -19,7 +19,6 @@ import pytest
 from ..unit.repairing import journal, staged, tree
 from .judges import INTERRUPTED, KILLED, MODELS, ScriptedJudge, breaks, judges, limit, permanent, says, timeout
 from .support import (
-    ALONE,
     NO_OTHERS,
     SLOTS,
     Project,
@@ -338,19 +337,8 @@ def test_two_repairs_at_once_ask_once_for_each_slot(
     judge.write_conftest(also=STARTS)
     both = [str(damaged.path / f"started-{number}") for number in (1, 2)]
     judge.does(otherwise=[{**judges(), "waits_for": both}])
-    command = (sys.executable, "-m", "pytest", *ALONE, "-p", "no:cacheprovider", "--scylla-exp=exp", "--repair", *args)
-    sessions = [
-        subprocess.Popen(
-            (*command, f"--scylla-report={number}.json"),
-            cwd=damaged.path,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for number in (1, 2)
-    ]
-    said = [session.communicate(timeout=600)[0] for session in sessions]
-    assert [session.returncode for session in sessions] == [0, 0], "\n".join(said)
+    ended = damaged.at_once(*(("--repair", *args, f"--scylla-report={number}.json") for number in (1, 2)))
+    assert [exit_code for exit_code, _ in ended] == [0, 0], ended
     assert judge.counts == once()
     told = [experiment_of_repair(damaged, f"{number}.json")["repairs"]["judge_calls"] for number in (1, 2)]
     assert sum(told) == len(LOST)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 
 from ..unit.repairing import journal, quarantined, staged, tree
 from .support import (
-    ALONE,
     BUT_WHOLES,
     FREE,
     FREE_FILES,
@@ -598,16 +595,6 @@ def test_an_experiment_outside_of_the_project_is_repaired(
 # Two at once
 
 
-def _both(project: Project, *commands: tuple[str, ...]) -> list[tuple[int, str]]:
-    start = (sys.executable, "-m", "pytest", *ALONE, "--scylla-exp=exp", "-p", "no:cacheprovider")
-    started = [
-        subprocess.Popen((*start, *args), cwd=project.path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        for args in commands
-    ]
-    printed = [process.communicate(timeout=600)[0] for process in started]
-    return [(process.returncode, text) for process, text in zip(started, printed, strict=True)]
-
-
 @pytest.mark.parametrize("args", [(), ("-n", "2")])
 def test_two_repairs_at_once_end_like_one(wide_project: Project, wide_experiment: Path, args: tuple[str, ...]) -> None:
     def damage() -> None:
@@ -626,7 +613,7 @@ def test_two_repairs_at_once_end_like_one(wide_project: Project, wide_experiment
     wide_project.experiment.rename(wide_project.path / "one")
     wide_project.copy(wide_experiment, "exp")
     damage()
-    for code, text in _both(wide_project, ("--repair", *args), ("--repair", *args)):
+    for code, text in wide_project.at_once(("--repair", *args), ("--repair", *args)):
         assert code == 0, text
     assert tree(wide_project.experiment) == one
     assert Counter(entry["file"] for entry in journal(wide_project.experiment)) == written
@@ -638,7 +625,7 @@ def test_two_repairs_at_once_end_like_one(wide_project: Project, wide_experiment
 def test_an_audit_beside_a_repair_ends_well_or_tells_what_it_found(wide_project: Project) -> None:
     for run in sorted(wide_project.experiment.glob("T*/*/run_*")):
         lose_run_result(wide_project.experiment, str(run.relative_to(wide_project.experiment)))
-    (repair, told), (audit, found) = _both(wide_project, ("--repair",), ())
+    (repair, told), (audit, found) = wide_project.at_once(("--repair",), ())
     assert repair == 0, told
     assert audit in (0, 1), found
     assert "INTERNALERROR" not in found
