@@ -25,6 +25,10 @@ _BLOCK = re.compile(r"(?<=<!-- screen: )(?P<name>[a-z-]+) -->\n(?P<shown>.*?)(?=
 _OF_THE_MACHINE = re.compile(r"={5,} test session starts|platform |cachedir: |rootdir: |configfile: |plugins: ")
 """The lines with which pytest says where it runs."""
 
+_NEEDED = ("HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "TMPDIR")
+"""The variables that a command keeps. Of the others, some change what pytest prints: it does not shorten lines where
+``CI`` is set."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -189,7 +193,7 @@ def make(name: str) -> str:
 
 def _run(step: Step, directory: Path) -> list[str]:
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:randomly", *step.arguments.split()]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "GITHUB_", "COV_"))}
+    kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     environment = {**kept, "COLUMNS": "80", "NO_COLOR": "1", "PYTHONPATH": os.fspath(PROJECT)}
     done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
     if done.returncode != step.exit_code:

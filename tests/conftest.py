@@ -12,13 +12,20 @@ from benchmarks.synthetic import small, write_experiment
 
 RECORDED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+CI_SERVICES = ("CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY")
+COLOURS = ("FORCE_COLOR", "NO_COLOR", "PY_COLORS")
+"""Variables that change what pytest, or the plugin, prints."""
+
 
 @pytest.fixture(scope="session", autouse=True)
-def not_in_github() -> Iterator[None]:
-    """Let sessions that tests start tell nothing to the service that these tests may run in."""
+def nowhere_in_particular(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let sessions that tests start print the same in CI, tell it nothing, and leave nothing where they are killed."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
+        for name in (*CI_SERVICES, *COLOURS):
             patch.delenv(name, raising=False)
+        temporary = str(tmp_path_factory.mktemp("tmp"))
+        patch.setenv("TMPDIR", temporary)
+        patch.setattr("tempfile.tempdir", temporary)
         yield
 
 

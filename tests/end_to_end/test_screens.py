@@ -27,6 +27,13 @@ def test_a_screen_is_current(name: str) -> None:
             assert screens.without_times(blocks[name]) == made, f"{path.name}: run python -m docs.screens"
 
 
+@pytest.mark.parametrize("variable", ["CI", "BUILD_NUMBER", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "FORCE_COLOR"])
+def test_a_screen_is_the_same_wherever_it_is_made(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = screens.without_times(screens.make("plan"))
+    monkeypatch.setenv(variable, "--quiet" if variable == "PYTEST_ADDOPTS" else "true")
+    assert screens.without_times(screens.make("plan")) == made
+
+
 def test_how_long_a_session_took_makes_no_difference_and_what_it_found_does() -> None:
     first = "========================= 5 failed, 4 passed in 0.81s =========================="
     assert screens.without_times(first) == screens.without_times("===== 5 failed, 4 passed in 75.10s (0:01:15) =====")
