@@ -7,12 +7,11 @@ an order, ``notes`` one in which the guard notes what became of it.
 
 An order is fields with a NUL byte between them, which none of them can hold: the caller's process id, the seconds that
 the command may take, the bytes that it may print to each of its two files, the directory that it works in, whether that
-is its "own" (made for it, and removed behind it; no file that it writes may be larger than what it may print) or
-"given", its executable, the number of its arguments, these, and its environment. A note is a word, perhaps a blank and
-a text, and a NUL byte: ``started`` with the time, ``command`` with its process id, then one of ``exited`` with its exit
-code, ``timed-out``, ``too-much-output``, and ``not-started`` with the reason. That one is on the disk, with
-what was printed until then, before anything is cleaned up. What the rest goes on to print until it is killed may be too
-much as well: that is told by the size of the files alone.
+is its "own" (made for it, and removed behind it) or "given", its executable, the number of its arguments, these, and
+its environment. A note is a word, perhaps a blank and a text, and a NUL byte: ``started`` with the time, ``command``
+with its process id, then one of ``exited`` with its exit code, ``timed-out``, ``too-much-output``, and ``not-started``
+with the reason. That one is on the disk, with what was printed until then, before anything is cleaned up. What the rest
+goes on to print until it is killed may be too much as well: that is told by the size of the files alone.
 
 On Linux all processes that descend from the command are found, since orphans become children of the guard; elsewhere,
 those that stayed in its group.
@@ -21,7 +20,6 @@ those that stayed in its group.
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import stat
@@ -49,7 +47,7 @@ def main() -> None:
     caller, timeout, most, directory, whose, executable, count, *rest = order.split(b"\0")
     own = whose == b"own"
     arguments, variables = rest[: int(count)], rest[int(count) :]
-    watch = _Watch(alive, int(caller), int(most), limit_files=own)
+    watch = _Watch(alive, int(caller), int(most))
     try:
         try:
             if own:
@@ -72,9 +70,8 @@ def main() -> None:
 class _Watch:
     """The command and all that descends from it."""
 
-    def __init__(self, alive: int, caller: int, most: int, *, limit_files: bool) -> None:
+    def __init__(self, alive: int, caller: int, most: int) -> None:
         self.command = 0
-        self._limits_files = limit_files
         self._exit_code: int | None = None
         self._alive, self._caller, self._most = alive, caller, most
         # A child that fails to become the command leaves the reason in this pipe.
@@ -111,9 +108,6 @@ class _Watch:
                 return
             os.chdir(directory)
             _reset_signals()
-            if self._limits_files:
-                # One byte more than is kept, which tells too much from just enough.
-                _limit_files(self._most + 1)
             where = executable
             os.execve(executable, arguments, environment)  # noqa: S606  # what it is there for
         except Exception as error:
@@ -157,7 +151,11 @@ class _Watch:
             self._wait(0.02)
 
     def _is_too_much(self) -> bool:
-        """Whether the command printed more than it may."""
+        """Whether the command printed more than it may.
+
+        That is looked for again and again instead of limiting the size of files (RLIMIT_FSIZE): such a limit would hold
+        for every file of the command, and cut off its own logs and settings, which are the user's.
+        """
         return any(os.fstat(fd).st_size > self._most for fd in (1, 2))
 
     def _reap(self) -> bool:
@@ -209,12 +207,6 @@ def _reset_signals() -> None:
         with suppress(OSError):  # what nobody can change
             signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _limit_files(size: int) -> None:
-    limit, most = resource.getrlimit(resource.RLIMIT_FSIZE)
-    least = min(value for value in (size, limit, most) if value != resource.RLIM_INFINITY)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (least, most))
 
 
 def _kill(kill: Callable[[int, int], None], target: int) -> None:

@@ -66,10 +66,10 @@ def run_command(
     A bare name is looked up in the absolute directories of this process's PATH; a path with a slash in it is relative
     to this process's directory. The command has no terminal, no open file but its standard ones, and of the environment
     what ``environment`` holds. It is killed after ``timeout`` seconds, and once it printed more than ``max_output``
-    bytes to its standard output, or to its standard error; nor can any file that it writes become larger than that. An
-    exception that is raised here while it runs goes on when everything is killed.
+    bytes to its standard output, or to its standard error. An exception that is raised here while it runs goes on when
+    everything is killed.
 
-    :param inside: a directory that it works in instead, and that is left as it leaves it, with files of any size.
+    :param inside: a directory that it works in instead, and that is left as it leaves it.
     :param outputs: an empty directory for what it prints, from which :func:`kept_from` tells how it ended, also where
         this process does not live to see it.
     :raises IndexError: ``argv`` is empty.
