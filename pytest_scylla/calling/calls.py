@@ -121,7 +121,7 @@ class Calls:
         reason: str | None = None
         cost: float | None = None
         usage: dict[str, Any] | None = None
-        asked = True
+        asked = made = True
         try:
             called = call()
             outcome, reason = ("answered", None) if called.unusable is None else ("unusable", called.unusable)
@@ -133,6 +133,7 @@ class Calls:
             # One that failed before anybody answered does not tell what an answer costs.
             counted = isinstance(failure, CallTransient) and (estimate is not None or not ledger.limits_cost)
             asked = cost is not None or counted or not failure.of_the_place
+            made = failure.made
             raise
         finally:
             seconds = time.monotonic() - start
@@ -141,7 +142,7 @@ class Calls:
             else:
                 ledger.withdraw(reserved)
                 cost = 0.0
-            self.made += 1
+            self.made += made
             self.seconds += seconds
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
             keeping.write_journal(

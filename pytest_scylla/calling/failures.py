@@ -16,6 +16,9 @@ class CallFailed(Exception):
     command line printed.
     """
 
+    made = True
+    """Whether there was a call at all, which may have cost something."""
+
     def __init__(self, reason: str, *, cost_usd: float | None = None, stdout: bytes = b"", stderr: bytes = b"") -> None:
         super().__init__(reason)
         self.cost_usd = cost_usd
@@ -49,11 +52,15 @@ class CallTimeout(CallFailed):
 
 
 class CallPermanent(CallFailed):
-    """No call like this will ever work; ``scope`` says which others will not either."""
+    """No call like this will ever work; ``scope`` says which others will not either.
 
-    def __init__(self, reason: str, scope: Scope = "slot", **rest: Any) -> None:
+    It was not even ``made`` where the command is not there, for one.
+    """
+
+    def __init__(self, reason: str, scope: Scope = "slot", *, made: bool = True, **rest: Any) -> None:
         super().__init__(reason, **rest)
         self.scope = scope
+        self.made = made
 
     @property
     def of_the_place(self) -> bool:

@@ -75,7 +75,7 @@ class _CommandJudge:
             try:
                 words = argv(preset, model=request.model, system_prompt=system_prompt, workspace=workspace, files=files)
             except UnfitModel as error:
-                raise JudgePermanent(str(error), "model") from None
+                raise JudgePermanent(str(error), "model", made=False) from None
             settings = {name: filled(value, {"files": files}) for name, value in preset.environment.items()}
             return run_command(
                 words, request.prompt, environment={**self._environment, **settings}, timeout=request.timeout
@@ -95,7 +95,7 @@ def _files(preset: Preset, system_prompt: str) -> Iterator[str]:
                 Path(files, name).write_text(filled(template, {"system_prompt": system_prompt}), "utf-8")
         except OSError as error:
             reason = f"{preset.name}: expected room for its files in {tempfile.gettempdir()}: {error.strerror}"
-            raise JudgePermanent(printable(reason), "all") from None
+            raise JudgePermanent(printable(reason), "all", made=False) from None
         yield files
 
 
@@ -112,4 +112,5 @@ def _failed(failure: Failure, reason: str, finished: Finished) -> CallFailed:
         return JudgeTransient(reason, cost_usd=cost, stdout=stdout, stderr=stderr)
     if failure.kind == "timeout":
         return JudgeTimeout(reason, cost_usd=cost, stdout=stdout, stderr=stderr)
-    return JudgePermanent(reason, failure.scope or "slot", cost_usd=cost, stdout=stdout, stderr=stderr)
+    made = finished.ended != "not-started"
+    return JudgePermanent(reason, failure.scope or "slot", made=made, cost_usd=cost, stdout=stdout, stderr=stderr)

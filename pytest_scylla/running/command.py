@@ -122,7 +122,7 @@ class _CommandAgent:
             preset = replace(self._preset, arguments=template, without_workspace=())
             return argv(preset, model=request.model, system_prompt="", workspace=None)
         except UnfitModel as error:
-            raise AgentPermanent(str(error), "model") from None
+            raise AgentPermanent(str(error), "model", made=False) from None
 
     def _reply(self, words: tuple[str, ...], finished: Finished) -> AgentReply:
         reply = read_reply(finished, self._preset.output, datetime.now().astimezone())
@@ -153,7 +153,8 @@ class _CommandAgent:
         if failure.kind == "limit":
             raise AgentLimit(reason, failure.reset_at, cost_usd=cost, stdout=stdout, stderr=stderr)
         if failure.kind == "permanent" and (failure.scope in ("model", "all") or told is None):
-            raise AgentPermanent(reason, failure.scope or "slot", cost_usd=cost, stdout=stdout, stderr=stderr)
+            scope, made = failure.scope or "slot", finished.ended != "not-started"
+            raise AgentPermanent(reason, scope, made=made, cost_usd=cost, stdout=stdout, stderr=stderr)
         if failure.kind == "transient" and not (self._preset.output == "text" and stdout.strip()):
             raise AgentTransient(reason, cost_usd=cost, stdout=stdout, stderr=stderr)
 

@@ -217,14 +217,14 @@ def test_a_failure_of_the_place_changes_nothing_of_the_slot(
     assert not (session.root / KEEPING / "attempts").exists()
 
 
-def test_without_the_command_nobody_is_asked(session: Session) -> None:
+def test_without_the_command_nobody_is_asked(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     (session.tools / "claude").unlink()
-    done = subprocess.run(
-        session.command(), cwd=session.place, env={**session.environment, "PATH": str(session.tools)},
-        capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
+    monkeypatch.setenv("PATH", str(session.tools))
+    done = session.repair()
     assert done.returncode == 1
-    assert "claude: No such file or directory" in done.stdout
+    assert "judge call failed: claude: No such file or directory" in done.stdout
+    assert "asked judges" not in done.stdout
+    assert session.item["actions"][0]["calls"] == 0
     assert session.files() == session.before
 
 
