@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from functools import cache
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .auditing.run import examine
 from .calling.calls import Waiting
-from .calling.pauses import pauses
+from .calling.pauses import pause_file, pauses
 from .experiment.errors import ExperimentGone
 from .experiment.locks import Held
 from .items import gone, outcomes_after, record_run
@@ -93,6 +92,10 @@ class Asking:
         self._note(run, slot, result)
         return elsewhere
 
+    def is_broken(self, run: RunNode, slot: str) -> bool:
+        """Whether the judge raised something when it was asked about a slot."""
+        return (run, slot) in self._broken
+
     def execute(
         self, run: RunNode, agent: Agent, make_workspace: MakeWorkspace, judge: Judge, regenerate: Regenerate
     ) -> list[RunNode]:
@@ -106,24 +109,27 @@ class Asking:
         except ExperimentGone as error:
             run.take(gone(node.audited, run.run, error), "run", ())
             return []
-        except BaseException:
-            with suppress(ExperimentGone):  # where it was waiting, what was there before is not there yet
-                work.give_up("")
-            raise
         run.take(outcomes_after(node.audited, result.case, result.audit, node.settings), "run", result.actions)
         if result.not_run:
             run.leave("run")
         return elsewhere
 
     def plan_execution(self, run: RunNode, regenerate: Regenerate, reason: str | None = None) -> Actions:
-        """Plan the agent's run, and the judge calls behind it; ``reason`` is why it is not carried out, if so."""
+        """Plan the agent's run, and the judge calls behind it; ``reason`` is why it is not carried out, if so.
+
+        Nothing is planned where it has run already.
+        """
         node = run.experiment_node
         case, audit = examine(node.audited.experiment, run.run, node.settings.policy)
-        if objection := self._execution(run, regenerate).objection(case, audit):
+        execution = self._execution(run, regenerate)
+        if not execution.is_due(audit):
+            return {}
+        if objection := execution.objection(case, audit):
             return {"run": (Action("agents", AGENT_RUN, "refused", reason=objection),)}
-        planned = {"run": (_planned("agents", AGENT_RUN, self.agent_terms, node.audited.agent_model, reason),)}
+        root = node.audited.experiment.root
+        planned = {"run": (_planned("agents", AGENT_RUN, self.agent_terms, root, node.audited.agent_model, reason),)}
         for slot in sorted(run.admitted - {"run"}):
-            planned[slot] = (_planned("judges", JUDGE_CALL, self.terms, _model_of(run, slot), reason),)
+            planned[slot] = (_planned("judges", JUDGE_CALL, self.terms, root, _model_of(run, slot), reason),)
         return planned
 
     def _execution(self, run: RunNode, regenerate: Regenerate) -> RunExecution:
@@ -143,20 +149,25 @@ class Asking:
     def _finish(
         self, work: SlotJudging | RunExecution, run: RunNode, item: str, regenerate: Regenerate
     ) -> tuple[Any, list[RunNode]]:
-        """Proceed with the work on an item until it is done, or is not to be waited for any longer."""
+        """Proceed with the work on an item until it is done, or its model is not to be waited for any longer."""
         elsewhere: list[RunNode] = []
-        latest: datetime | None = None
+        terms: Terms
+        if item == "run":
+            terms, model = self.agent_terms, run.experiment_node.audited.agent_model
+        else:
+            terms, model = self.terms, _model_of(run, item)
         while isinstance(result := work.proceed(), Waiting):
-            now = datetime.now(timezone.utc)
-            latest = latest or now + timedelta(seconds=self.repair.max_wait)
-            if result.until > max(latest, now + _MOMENT):
-                reason = f"{result.reason}; until {result.until.isoformat(timespec='seconds')}"
-                return work.give_up(reason), elsewhere
+            now, begun = datetime.now(timezone.utc), time.monotonic()
+            patience = timedelta(seconds=self.repair.max_wait) - terms.waited(model)
+            if result.until > now + max(patience, _MOMENT):
+                until, file = result.until.isoformat(timespec="seconds"), pause_file(terms.command, model)
+                return work.give_up(f"{result.reason}; until {until}, or until {file} is deleted"), elsewhere
             other = self._do_other_work(run, item, regenerate)
             if other is None:
                 time.sleep(max(0.0, min((result.until - now).total_seconds(), _TICK)))
             elif other is not run and other not in elsewhere:
                 elsewhere.append(other)
+            terms.note_wait(model, timedelta(seconds=time.monotonic() - begun))
         return result, elsewhere
 
     def _judging(self, run: RunNode, slot: str, regenerate: Regenerate) -> SlotJudging:
@@ -225,8 +236,8 @@ class Asking:
         return frozenset(pause.model for pause in held if pause.command == self.terms.command)
 
 
-def _planned(level: Level, what: str, terms: Terms, model: str, reason: str | None) -> Action:
-    estimate = terms.estimate(model)
+def _planned(level: Level, what: str, terms: Terms, root: Path, model: str, reason: str | None) -> Action:
+    estimate = terms.estimate(root, model)
     return Action(level, what, "planned", reason=reason, calls=1, cost_usd=estimate.cost_usd, seconds=estimate.seconds)
 
 

@@ -55,6 +55,9 @@ PLAIN = Pace(first=60.0, every=60.0)
 _COLUMNS = 80
 """The width of a terminal that does not say its own."""
 
+_LONGEST_NAME = 30
+"""So many characters of a model's name leave room for the day and the time of its limit in so many columns."""
+
 
 # The text
 
@@ -80,6 +83,8 @@ def progress_line(
 ) -> str:
     """How far judging is, or whatever is being done by calls, in one line of printable ASCII.
 
+    What waits for a limit comes first: a terminal cuts off what is beyond its width.
+
     ``done`` of ``total`` items are judged or given up, ``elapsed`` seconds after the first was begun. ``costs`` are, in
     USD, those of the items for which calls were made so far, ``None`` where one is not known. Until there is one,
     ``expected`` says how many seconds all of it takes, if that is known. ``now`` is in the time zone of the limits.
@@ -93,8 +98,13 @@ def progress_line(
         parts.append(f"about {duration(_rounded(max(left, *waits) if waits else left))} left")
     if costs:
         parts.append(_cost(costs))
-    waiting = (f"; {printable(limit.model, 60)} waits for a limit until {_clock(limit.until, now)}" for limit in limits)
-    return f"{doing}: {', '.join(parts)}{''.join(waiting)}".encode("ascii", "backslashreplace").decode("ascii")
+    waiting = ", ".join(f"{_name(limit.model)} until {_clock(limit.until, now)}" for limit in limits)
+    return f"{doing}: {f'limit of {waiting}; ' if waiting else ''}{', '.join(parts)}"
+
+
+def _name(model: str) -> str:
+    name = printable(model).encode("ascii", "backslashreplace").decode("ascii")
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 2]}.."
 
 
 def _seconds_left(left: int, elapsed: float, asked: int, expected: float | None) -> float | None:

@@ -61,11 +61,28 @@ class RepairSession:
             fallback=repair.judge.fallback,
         )
         agent_terms = AgentTerms(
-            "agent-run", ledger, repair.judge.timeout, repair.judge.backoff, check=repair.agent.check
+            "agent-run",
+            ledger,
+            repair.judge.timeout,
+            repair.judge.backoff,
+            check=repair.agent.check,
+            retry=repair.retry,
         )
         config.stash[ASKING] = self._asking = Asking(repair, terms, agent_terms)
+        if repair.fresh:
+            self._refuse_namesakes()
         if not (repair.plan_only or repair.anyway or config.option.collectonly) and self._worker_input is None:
             self._refuse_live_runners()
+
+    def _refuse_namesakes(self) -> None:
+        """Refuse to run anew a run that was named, but is in several experiments: somebody thought of one of them."""
+        for name in self._settings.select:
+            holders = [audited for audited in self._experiments if name in map(str, audited.experiment.runs())]
+            if len(holders) > 1:
+                given = ", ".join(printable(audited.experiment.given) for audited in holders)
+                raise pytest.UsageError(
+                    f"--repair-fresh: {name} is in {len(holders)} experiments ({given}); name one with --scylla-exp=DIR"
+                )
 
     def _refuse_live_runners(self) -> None:
         for audited in self._experiments:
@@ -81,12 +98,8 @@ class RepairSession:
         if self._settings.repair.plan_only:
             return "scylla: plan of a repair; nothing is written"
         level = self._settings.repair.level
-        if level == "regenerate":
-            return "scylla: repairs at level regenerate: files from surviving files, no call to anybody"
-        further = "a judge call where nothing survives"
-        if level == "agents":
-            further += ", agents again where they did not come to an end"
-        return f"scylla: repairs at level {level}: files from surviving files; {further}"
+        means = {"regenerate": "", "judges": ", by judge calls", "agents": ", by judge calls and agent runs"}
+        return f"scylla: repairs at level {level}: from surviving files{means[level]}"
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
@@ -99,8 +112,11 @@ class RepairSession:
                 audited.before = {item_id: ItemOutcome.from_data(data) for item_id, data in found.items()}
                 settle(audited, self._settings)
                 audited.in_order = self._worker_input[_IN_ORDER]
-                for terms, known in zip(self._asking.both, self._worker_input[_ESTIMATES][audited.name], strict=True):
-                    terms.estimates.update({model: Estimate(*values) for model, values in known.items()})
+                audited.estimates, audited.agent_estimates = (
+                    {model: Estimate(*values) for model, values in known.items()}
+                    for known in self._worker_input[_ESTIMATES][audited.name]
+                )
+                self._take_estimates(audited)
                 continue
             with garbage_collection_paused():
                 for run in audited.experiment.runs():
@@ -113,8 +129,12 @@ class RepairSession:
                 audited.keep_aside(item_id, outcome)
             if any(outcome.calls or outcome.exhausted for outcome in audited.before.values()):
                 _estimate(audited)
-                self._asking.terms.estimates.update(audited.estimates)
-                self._asking.agent_terms.estimates.update(audited.agent_estimates)
+                self._take_estimates(audited)
+
+    def _take_estimates(self, audited: AuditedExperiment) -> None:
+        """Let calls be made, and planned, by what they are estimated to take in this experiment."""
+        for terms, known in zip(self._asking.both, (audited.estimates, audited.agent_estimates), strict=True):
+            terms.estimates.update({(audited.experiment.root, model): found for model, found in known.items()})
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

@@ -15,6 +15,7 @@ from .auditing.checkpoint import CHECKPOINT_STATUSES
 from .auditing.evidence import Policy
 from .auditing.findings import RUN_STATUSES, SLOT_STATUSES
 from .experiment.layout import run_named_in
+from .experiment.wording import printable
 from .gate.given import GivenFile
 from .judging.settings import JudgeSettings
 from .options import COMMAND_LINES
@@ -53,6 +54,7 @@ class RepairSettings:
     ``anyway``: also while the experiment's own runner seems to be at work. ``retry``: ask again also for slots for
     which a judge was asked as often as allowed. ``fresh``: run the agents of the runs that are named anew, whatever
     their status is. ``max_wait`` is in seconds; ``budget_usd`` and ``max_calls`` are ``None`` where nobody set them.
+    ``terms`` are the words of the command line that bound what it costs, or say who is asked.
     """
 
     level: Level
@@ -66,6 +68,7 @@ class RepairSettings:
     max_calls: int | None
     judge: JudgeSettings
     agent: AgentSettings
+    terms: tuple[str, ...]
 
     @property
     def runs_agents(self) -> bool:
@@ -133,7 +136,6 @@ def read_settings(config: pytest.Config) -> Settings:
     :raises pytest.UsageError: an option has a value that it cannot have; the message says which it can.
     """
     options = config.option
-    reports = options.scylla_report
     fallback = _one_of(config, "scylla_fallback", FALLBACK_POLICIES)
     mib = _whole(config.getini("scylla_max_file_mib"), "ini option scylla_max_file_mib", 1, 4096, "MiB")
     subtests = options.scylla_subtests
@@ -143,9 +145,7 @@ def read_settings(config: pytest.Config) -> Settings:
         select=tuple(options.scylla_select or config.getini("scylla_select")),
         subtests=subtests,
         strict=bool(config.getini("scylla_strict") if options.scylla_strict is None else options.scylla_strict),
-        reports=tuple(
-            _report_path(config.invocation_params.dir / path) for path in (reports or config.getini("scylla_report"))
-        ),
+        reports=_reports(config),
         policy=Policy(
             max_file_size=mib * 1024 * 1024,
             fallback="fail" if fallback == "fail" else "warn",
@@ -170,7 +170,21 @@ def _gate_settings(config: pytest.Config) -> GateSettings:
         raise pytest.UsageError(
             f"{place}: nothing to compare with: name an earlier report with --scylla-baseline=REPORT.json"
         )
+    if ratchet and baseline is not None:
+        _keep_baseline(config, baseline)
     return GateSettings(_requirements(config), baseline, bool(ratchet), _given_file(config, "scylla_waivers"))
+
+
+def _keep_baseline(config: pytest.Config, baseline: GivenFile) -> None:
+    """Let no session replace what the next one is to be held to: one that fails would be forgotten by then."""
+    place = "--scylla-report" if config.option.scylla_report else "ini option scylla_report"
+    for report in _reports(config):
+        if os.path.realpath(report) == os.path.realpath(baseline.path):
+            raise pytest.UsageError(
+                f"{place}: {report}: that is the baseline {printable(baseline.shown)}, and the ratchet would forget "
+                "what is worse. Write the report to another place, and put it in the baseline's where the session "
+                "exits with 0"
+            )
 
 
 def _requirements(config: pytest.Config) -> tuple[Requirement, ...]:
@@ -253,6 +267,11 @@ def _repair_settings(config: pytest.Config) -> RepairSettings | None:
         max_calls=_whole(*calls, 0, 1_000_000, "calls") if calls[0] else None,
         judge=_judge_settings(config),
         agent=_agent_settings(config),
+        terms=tuple(
+            f"--{option.replace('_', '-')}={given}"
+            for option in ("scylla_judge", "scylla_agent", "repair_budget", "repair_max_calls", "repair_max_wait")
+            if (given := getattr(options, option)) is not None
+        ),
     )
 
 
@@ -349,6 +368,11 @@ def _one_of(config: pytest.Config, name: str, choices: tuple[str, ...]) -> str:
 
 def _ini_directory(config: pytest.Config) -> Path:
     return config.inipath.parent if config.inipath is not None else config.invocation_params.dir
+
+
+def _reports(config: pytest.Config) -> tuple[Path, ...]:
+    given = config.option.scylla_report or config.getini("scylla_report")
+    return tuple(_report_path(config.invocation_params.dir / path) for path in given)
 
 
 def _report_path(path: Path) -> Path:

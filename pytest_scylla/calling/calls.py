@@ -8,15 +8,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 import tenacity
 
-from ..experiment.journal import CallOutcome, call_entry
+from ..experiment.journal import CallKind, CallOutcome, begun_entry, call_entry, known_cost
 from ..experiment.keeping import Keeping
 from ..experiment.wording import printable
+from ..experiment.writing import CannotWrite
 from .failures import CallFailed, CallLimit, CallTimeout, CallTransient
-from .ledger import MustWait, Refused
+from .ledger import MustWait, Refused, Reservation
 from .pauses import paused_until, set_pause
 from .terms import Terms
 
@@ -39,12 +40,16 @@ _OUTCOMES: dict[type[CallFailed], CallOutcome] = {
 }
 
 
+class _About(TypedDict):
+    what: CallKind
+    item: str
+    command: str
+    model: str
+    attempt: int
+
+
 class NotGranted(Exception):
     """The session's allowance does not cover the call; ``str()`` says why."""
-
-
-class _AnotherFirst(Exception):
-    """A call of the same model, whose cost tells whether this one fits, is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,14 @@ class Waiting:
 
     until: datetime
     reason: str
+
+
+class _NotNow(Exception):
+    """A call has to wait."""
+
+    def __init__(self, waiting: Waiting) -> None:
+        super().__init__(waiting.reason)
+        self.waiting = waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +88,7 @@ class Calls:
         self._terms = terms
         self._item = item
         self._limits = 0
+        self._transient = 0
         self.made = 0
         self.cost_usd: float | None = 0.0
         self.seconds = 0.0
@@ -87,14 +101,10 @@ class Calls:
         :raises NotGranted: the allowance does not cover it.
         :raises CallFailed: there is no answer, for another reason than a limit.
         """
-        now = datetime.now(timezone.utc)
-        if pause := paused_until(keeping.experiment, self._terms.command, model, now):
-            return Waiting(pause.until, pause.reason)
         try:
             return self._make_patiently(keeping, model, attempt, call)
-        except _AnotherFirst:
-            noun = "call" if self._terms.kind == "judge-call" else "run"
-            return Waiting(now + _MOMENT, f"the first {noun} of {printable(model)} tells what it costs")
+        except _NotNow as not_now:
+            return not_now.waiting
         except CallLimit as limit:
             return self._pause(keeping, model, limit)
 
@@ -103,55 +113,47 @@ class Calls:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(CallTransient),
             wait=tenacity.wait_exponential(multiplier=backoff, max=_LONGEST_BACKOFF) + tenacity.wait_random(0, backoff),
-            stop=tenacity.stop_after_attempt(TRANSIENT_CALLS),
+            # Those before it had to wait count as well: else two that wait for each other would never come to an end.
+            stop=lambda _: self._transient % TRANSIENT_CALLS == 0,
             reraise=True,
         )
         answer: T = retrying(self._make_one, keeping, model, attempt, call)
         return answer
 
     def _make_one(self, keeping: Keeping, model: str, attempt: int, call: Callable[[], Called[T]]) -> T:
-        ledger, estimate = self._terms.ledger, self._terms.estimate(model).cost_usd
-        reserved = ledger.reserve(model if self._terms.kind == "judge-call" else f"{model} as agent", estimate)
-        if isinstance(reserved, MustWait):
-            raise _AnotherFirst
-        if isinstance(reserved, Refused):
-            raise NotGranted(f"{reserved.what}: {reserved.reason}")
+        now = datetime.now(timezone.utc)
+        if pause := paused_until(keeping.experiment, self._terms.command, model, now):
+            raise _NotNow(Waiting(pause.until, pause.reason))
+        reserved = self._reserve(keeping, model, attempt)
         start = time.monotonic()
         outcome: CallOutcome = "interrupted"
         reason: str | None = None
         cost: float | None = None
         usage: dict[str, Any] | None = None
-        asked = made = True
+        made = True
         try:
             called = call()
             outcome, reason = ("answered", None) if called.unusable is None else ("unusable", called.unusable)
-            cost, usage = called.cost_usd, called.usage
+            cost, usage = known_cost(called.cost_usd), called.usage
             return called.answer
         except CallFailed as failure:
             outcome = next(kind for base, kind in _OUTCOMES.items() if isinstance(failure, base))
-            reason, cost = printable(str(failure)), failure.cost_usd
-            # One that failed before anybody answered does not tell what an answer costs.
-            counted = isinstance(failure, CallTransient) and (estimate is not None or not ledger.limits_cost)
-            asked = cost is not None or counted or not failure.of_the_place
-            made = failure.made
+            reason, made = printable(str(failure)), failure.made
+            cost = known_cost(failure.cost_usd) if made else 0.0
             raise
         finally:
             seconds = time.monotonic() - start
-            if asked:
-                ledger.settle(reserved, cost)
+            if made:
+                self._terms.ledger.settle(reserved, cost, outcome)
             else:
-                ledger.withdraw(reserved)
-                cost = 0.0
+                self._terms.ledger.withdraw(reserved)
+            self._transient = self._transient + 1 if outcome == "transient" else 0
             self.made += made
             self.seconds += seconds
             self.cost_usd = None if cost is None or self.cost_usd is None else self.cost_usd + cost
             keeping.write_journal(
                 call_entry(
-                    what=self._terms.kind,
-                    item=self._item,
-                    command=self._terms.command,
-                    model=model,
-                    attempt=attempt,
+                    **self._about(model, attempt),
                     outcome=outcome,
                     reason=reason,
                     cost_usd=cost,
@@ -159,6 +161,33 @@ class Calls:
                     seconds=round(seconds, 3),
                 )
             )
+
+    def _reserve(self, keeping: Keeping, model: str, attempt: int) -> Reservation:
+        """Reserve one call, and tell in the journal that it begins."""
+        ledger, estimate = self._terms.ledger, self._terms.estimate(keeping.root, model).cost_usd
+        judges = self._terms.kind == "judge-call"
+        reserved = ledger.reserve(model if judges else f"{model} as agent", estimate)
+        if isinstance(reserved, MustWait):
+            reason = f"the first {'call' if judges else 'run'} of {printable(model)} tells what it costs"
+            raise _NotNow(Waiting(datetime.now(timezone.utc) + _MOMENT, reason))
+        if isinstance(reserved, Refused):
+            raise NotGranted(f"{reserved.what}: {reserved.reason}")
+        try:
+            keeping.write_journal(begun_entry(**self._about(model, attempt)))
+        except CannotWrite:
+            ledger.withdraw(reserved)
+            raise
+        return reserved
+
+    def _about(self, model: str, attempt: int) -> _About:
+        """What the entries of a call tell of it, at its beginning and at its end."""
+        return {
+            "what": self._terms.kind,
+            "item": self._item,
+            "command": self._terms.command,
+            "model": model,
+            "attempt": attempt,
+        }
 
     def _pause(self, keeping: Keeping, model: str, limit: CallLimit) -> Waiting:
         """Let everybody wait for the end of a limit.

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import fmean
 
-from ..experiment.journal import MOST_SECONDS, CallEntry, known_cost
+from ..experiment.journal import MOST_SECONDS, CallEntry, CallOutcome, known_cost
 
-_CHARGED = ("answered", "unusable", "timeout")
+CHARGED: tuple[CallOutcome, ...] = ("answered", "unusable", "timeout")
 """Calls that ran to their end. A limit or a broken connection ends one early, so what it cost is no measure."""
 
 
@@ -46,7 +46,7 @@ def estimates(
     for call in calls:
         if call.outcome == "answered":
             times[call.model].append(call.seconds)
-        if call.outcome in _CHARGED and call.cost_usd is not None:
+        if call.outcome in CHARGED and call.cost_usd is not None:
             prices[call.model].append(call.cost_usd)
     return {model: Estimate(_mean(times[model]), _mean(prices[model])) for model in models}
 

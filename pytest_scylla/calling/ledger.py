@@ -19,21 +19,26 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
+from ..experiment.journal import CallOutcome, known_cost
 from ..experiment.keeping import KEEPING, Keeping, host_name
 from ..experiment.locks import locked
 from ..experiment.processes import is_at_work
 from ..experiment.records import Blob, Folder, open_below, open_experiment
 from ..experiment.schemas import as_record
-from ..experiment.strict_json import Json
 from ..experiment.timestamps import moment
 from ..experiment.wording import describe
 from ..experiment.writing import append, naming
+from .estimates import CHARGED
 
 _FOLDER = "budget"
+_ANSWERED = ("answered", "unusable")
 _SESSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_MOST_USD = 1_000_000
 _TOLERANCE = 1e-9
 """A billionth of a dollar: what adding up may lose."""
+
+_MOST_UNTOLD = 4
+"""So many calls of a model may end without an answer and without telling their cost, before any tells what one costs:
+as many as are made for one answer while the service fails in a way that may pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +102,23 @@ class Ledger:
         self._allowance = allowance
         self._stale_after = stale_after
 
-    @property
-    def limits_cost(self) -> bool:
-        """Whether there is a budget."""
-        return self._allowance.budget_usd is not None
-
     def reserve(self, model: str, estimate_usd: float | None) -> Reservation | Refused | MustWait:
         """Ask for one call of ``model``; it may be made if a :class:`Reservation` comes back.
 
         ``estimate_usd`` is what it is expected to cost, unless calls of the model in this session have told better:
-        then it is their mean. Where neither is known but has to be, one call goes first and the others wait for it.
+        then it is the mean of those that ran to their end. Where neither is known but has to be, one call goes first
+        and the others wait for it; if it fails and does not tell its cost, another one goes first, a few times.
 
         :raises CannotWrite: it cannot be reserved; the call may not be made.
         """
         if self._keeps_nothing:
-            return Reservation("", model, _amount(estimate_usd))
+            return Reservation("", model, known_cost(estimate_usd))
         with self._held() as folder:
             try:
                 calls = _calls_in(folder.read(self._file))
             except _Unsound as error:
                 return Refused("calls" if self._allowance.budget_usd is None else "budget", str(error))
-            estimate = _usual_cost(calls, model, _amount(estimate_usd))
+            estimate = _usual_cost(calls, model, known_cost(estimate_usd))
             answer = self._objection(calls, model, estimate)
             if answer is None:
                 reservation = Reservation(uuid.uuid4().hex, model, estimate)
@@ -125,12 +126,12 @@ class Ledger:
                 return reservation
             return answer
 
-    def settle(self, reservation: Reservation, cost_usd: float | None) -> None:
-        """Tell, once, what a call cost that has ended; ``None``, or a number that is no cost: it is not known.
+    def settle(self, reservation: Reservation, cost_usd: float | None, outcome: CallOutcome) -> None:
+        """Tell, once, what came of a call, and what it cost; ``None``, or a number that is no cost: it is not known.
 
         :raises CannotWrite: it cannot be told; the call counts as its estimate.
         """
-        self._tell("settle", reservation, _amount(cost_usd))
+        self._tell("settle", reservation, known_cost(cost_usd), outcome)
 
     def withdraw(self, reservation: Reservation) -> None:
         """Tell, once and instead of a cost, that a call was not made: it counts for nothing.
@@ -186,10 +187,10 @@ class Ledger:
             held.enter_context(locked(keeping.lock_path(f"{_FOLDER}-{self._session}")))
             yield folder
 
-    def _tell(self, what: str, reservation: Reservation, usd: float | None) -> None:
+    def _tell(self, what: str, reservation: Reservation, usd: float | None, outcome: CallOutcome | None = None) -> None:
         if not self._keeps_nothing:
             with self._held() as folder:
-                append(folder, self._file, _entry(what, reservation, usd))
+                append(folder, self._file, _entry(what, reservation, usd, outcome))
 
     def _objection(self, calls: Mapping[str, _Call], model: str, estimate: float | None) -> Refused | MustWait | None:
         """Why one more call of ``model`` cannot be made now, if it cannot."""
@@ -209,13 +210,17 @@ class Ledger:
         alike = [call for call in calls.values() if call.model == model]
         if any(self._is_under_way(call) for call in alike):
             return MustWait(f"what a call of {describe(model)} costs is not known until the first one has ended")
-        if any(call.ended for call in alike):
-            return Refused(
-                "budget",
-                f"a budget of {_usd(budget)} USD cannot be kept: the judge {describe(model)} reports no cost; "
-                "limit its calls with --repair-max-calls instead",
-            )
-        return None
+        untold = [call for call in alike if call.cost is None]
+        if any(call.outcome in _ANSWERED for call in untold):
+            why = f"{describe(model)} reports no cost"
+        elif len(untold) >= _MOST_UNTOLD:
+            why = f"{len(untold)} calls of {describe(model)} gave no answer, and what they cost is not known"
+        else:
+            return None
+        return Refused(
+            "budget",
+            f"a budget of {_usd(budget)} USD cannot be kept: {why}; limit its calls with --repair-max-calls instead",
+        )
 
     def _is_under_way(self, call: _Call) -> bool:
         if call.ended or abs((datetime.now(timezone.utc) - call.time).total_seconds()) > self._stale_after:
@@ -225,7 +230,10 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """A call as its entries tell it; ``cost`` is known only of one that has ended, and not of every such."""
+    """A call as its entries tell it; ``cost`` is known only of one that has ended, and not of every such.
+
+    ``outcome`` is what came of it, ``None`` until it has ended.
+    """
 
     model: str
     time: datetime
@@ -233,7 +241,11 @@ class _Call:
     pid: int
     estimate: float | None
     cost: float | None = None
-    ended: bool = False
+    outcome: CallOutcome | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.outcome is not None
 
 
 class _Unsound(Exception):
@@ -269,7 +281,7 @@ def _calls_in(found: Blob) -> dict[str, _Call]:
         elif call is None or call.ended or call.model != entry["model"]:
             raise _unsound(f"{place} /call", "expected a call of this model that is under way")
         elif what == "settle":
-            calls[entry["call"]] = replace(call, cost=entry["usd"], ended=True)
+            calls[entry["call"]] = replace(call, cost=entry["usd"], outcome=entry["outcome"])
         else:
             withdrawn.add(entry["call"])
             del calls[entry["call"]]
@@ -280,13 +292,14 @@ def _unsound(place: str, message: str) -> _Unsound:
     return _Unsound(f"{place}: {message}; so it is not known what was spent")
 
 
-def _entry(what: str, reservation: Reservation, usd: float | None) -> bytes:
+def _entry(what: str, reservation: Reservation, usd: float | None, outcome: CallOutcome | None = None) -> bytes:
     entry = {
         "time": datetime.now(timezone.utc).isoformat(),
         "what": what,
         "call": reservation.call,
         "model": reservation.model,
         "usd": usd,
+        **({} if outcome is None else {"outcome": outcome}),
         "host": host_name(),
         "pid": os.getpid(),
     }
@@ -294,8 +307,9 @@ def _entry(what: str, reservation: Reservation, usd: float | None) -> bytes:
 
 
 def _usual_cost(calls: Mapping[str, _Call], model: str, otherwise: float | None) -> float | None:
-    """The mean cost of the calls of ``model`` that told theirs; ``otherwise`` where none did."""
-    costs = [call.cost for call in calls.values() if call.model == model and call.cost is not None]
+    """The mean cost of the calls of ``model`` that ran to their end and told it; ``otherwise`` where none did."""
+    alike = (call for call in calls.values() if call.model == model and call.outcome in CHARGED)
+    costs = [call.cost for call in alike if call.cost is not None]
     return math.fsum(costs) / len(costs) if costs else otherwise
 
 
@@ -316,12 +330,6 @@ def _charge(
             charge = usual[call.model] or 0.0
         charges.append(charge)
     return math.fsum(charges)
-
-
-def _amount(usd: Json) -> float | None:
-    """What can be an amount of money; ``None`` for anything else."""
-    number = isinstance(usd, (int, float)) and not isinstance(usd, bool)
-    return usd if number and 0 <= usd <= _MOST_USD else None
 
 
 def _usd(amount: float) -> str:

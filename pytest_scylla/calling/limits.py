@@ -24,9 +24,9 @@ _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MOMENT = re.compile(
     rf"""
-    \b (?: reset(?:s|ting)? (?: \s+ (?:at|on) )? | (?: try \s+ again | retry ) \s+ (?:at|on) ) \s+
+    \b (?: reset(?:s|ting)? (?: \s+ (?:at|on) )? | (?: try \s+ again | retry | regain \s+ access ) \s+ (?:at|on) ) \s+
     (?:
-        (?P<iso> \d{{4}}-\d\d-\d\d ) (?: T | \s+ )
+        (?P<iso> \d{{4}}-\d\d-\d\d ) (?: T | \s+ (?: at \s+ )? )
       | (?P<weekday> {"|".join(_WEEKDAYS)} ) [a-z]{{0,6}} ,? \s+ (?: at \s+ )?
       | (?P<month> {"|".join(_MONTHS)} ) [a-z]{{0,6}} \.? \s+ (?P<day> \d{{1,2}} ) (?:st|nd|rd|th)?
         (?: ,? \s+ (?P<year> \d{{4}} ) \b )? ,? \s+ (?: at \s+ )?

@@ -1,7 +1,7 @@
 """Limits that were met: until when no call of a command and model is made, whoever would make it.
 
 A pause is a file below the experiment, so that all workers know of it, on all hosts that share the directory. It ends
-by itself, and nobody needs to clear it.
+by itself; whoever knows better, for they have bought credit or changed the account, deletes the file.
 """
 
 from __future__ import annotations
@@ -55,8 +55,7 @@ def set_pause(keeping: Keeping, command: str, model: str, until: datetime, reaso
     if until <= now:
         return
     until = min(until, now + LONGEST).astimezone(timezone.utc)
-    name = _name_for(command, model)
-    file = f"{KEEPING}/{_FOLDER}/{name}"
+    name, file = _name_for(command, model), pause_file(command, model)
     entry = {"command": command, "model": model, "until": until.isoformat(), "reason": printable(reason)}
     folder = keeping.folder(_FOLDER)
     with ExitStack() as held:
@@ -69,6 +68,11 @@ def set_pause(keeping: Keeping, command: str, model: str, until: datetime, reaso
             keeping.put_in_place(file, folder)
             with naming(file):
                 os.fsync(folder.descriptor)
+
+
+def pause_file(command: str, model: str) -> str:
+    """Where the pause of ``command`` and ``model`` is kept, relative to the experiment; without it, there is none."""
+    return f"{KEEPING}/{_FOLDER}/{_name_for(command, model)}"
 
 
 def paused_until(experiment: Path | Folder, command: str, model: str, now: datetime) -> Pause | None:

@@ -218,6 +218,15 @@ _USUAL = (
     "TZ",
     "TMPDIR",
     "XDG_*",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+)
+"""What any command gets of the user's environment."""
+
+_PROXIES = (
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -226,13 +235,8 @@ _USUAL = (
     "https_proxy",
     "all_proxy",
     "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
 )
-"""What any command gets of the user's environment."""
+"""What a command gets beside that asks a service. There may be a password in it."""
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(:json)?\}")
 
@@ -302,5 +306,15 @@ def reduced(environ: Mapping[str, str], preset: Preset, extra: Iterable[str] = (
 
     ``extra`` are names, or patterns of them. What the preset sets is not in it.
     """
-    wanted = (*_USUAL, *preset.needs, *extra)
-    return {name: value for name, value in environ.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}
+    return _matching(environ, (*_USUAL, *_PROXIES, *preset.needs, *extra))
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """What a command that runs what an agent wrote gets of the environment ``environ``."""
+    return _matching(environ, _USUAL)
+
+
+def _matching(environ: Mapping[str, str], wanted: Iterable[str]) -> dict[str, str]:
+    """The variables whose names are ``wanted``, or match a pattern that is."""
+    patterns = tuple(wanted)
+    return {name: value for name, value in environ.items() if any(fnmatchcase(name, pattern) for pattern in patterns)}

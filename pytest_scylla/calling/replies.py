@@ -58,8 +58,8 @@ class Row:
     """A kind of failure and what it is known by.
 
     ``what`` says it in a few words. ``words`` are ends ("timed-out"), exit codes ("exit 2"), HTTP statuses ("http 429",
-    "http 5xx") and the error codes of the commands and their services, in small letters. ``begins`` is how a message
-    begins, in letters of any size, behind words like "Error:".
+    "http 5xx"), claude's own word for a limit ("rate limit rejected"), and the error codes of the commands and their
+    services, in small letters. ``begins`` is how a message begins, in letters of any size, behind words like "Error:".
     """
 
     kind: Kind | Literal["answer"]
@@ -107,9 +107,11 @@ TABLE: tuple[Row, ...] = (
         "limit",
         None,
         "a usage limit is reached",
-        words=["usage_limit_reached", "terminalquotaerror"],
+        words=["rate limit rejected", "usage_limit_reached", "terminalquotaerror"],
         begins=[
             r"(?:Prompt is too long · automatic compaction failed: )?You've (?:hit|reached) your .{0,60}limit\b",
+            r"You have reached your .{0,60}limits\b",
+            r"You're out of extra usage\b",
             r"(?!(?:Context|Rate) )(?:[\w-]{1,30} ){0,4}limit reached\b",
             r"You have exhausted your (?:capacity|daily quota) on this model",
         ],
@@ -120,7 +122,7 @@ TABLE: tuple[Row, ...] = (
         "no credit",
         words=["http 402", "billing_error", "insufficient_quota"],
         begins=[
-            r"Credit balance is too low",
+            r"(?:Your )?credit balance is too low",
             r"Your workspace is out of credits",
             r"You hit your spend cap",
             r"Quota exceeded\. Check your plan",
@@ -230,7 +232,7 @@ TABLE: tuple[Row, ...] = (
             "resource_exhausted",
             "retryablequotaerror",
         ],
-        begins=[r"Server is temporarily limiting requests", r"Rate limit reached for"],
+        begins=[r"Server is temporarily limiting requests", r"Rate limit reached\b"],
     ),
     _row(
         "transient",
@@ -317,7 +319,8 @@ class _Told:
 def read_reply(finished: Finished, output: Output, now: datetime) -> Reply | Failure:
     """Read what a command printed in the format ``output``.
 
-    A command that told its whole answer and was stopped because it did not exit has answered.
+    A command whose format says that its answer is whole has answered, however it ended: it failed, was killed or was
+    stopped only afterwards. Behind output that was cut off, there may be another answer.
 
     :param now: with a time zone: the one in which the command tells times of day without one.
     """
@@ -327,7 +330,7 @@ def read_reply(finished: Finished, output: Output, now: datetime) -> Reply | Fai
     if not told.formatted and output == "text" and stdout.strip():
         told.answer = stdout
     if told.answer is not None:
-        if finished.exit_code == 0 or (told.formatted and finished.ended == "timed-out"):
+        if finished.exit_code == 0 or (told.formatted and finished.ended != "too-much-output"):
             return Reply(told.answer, told.cost_usd, told.usage)
         told.messages.append(told.answer)
     lines = _lines(stderr)[-_MOST_LINES:]
@@ -403,10 +406,11 @@ def _claude(stdout: str, stderr: str, now: datetime) -> _Told | None:
     if not results:
         return None
     told = _of_result(results[-1])
-    for record in records:
-        info = record.get("rate_limit_info")
-        if isinstance(info, dict) and info.get("status") == "rejected":
-            told.reset_at = _epoch(info.get("resetsAt"), now) or told.reset_at
+    # The last word on limits counts: one that was told of before may have ended, or extra usage is paid for since.
+    infos = [info for record in records if isinstance(info := record.get("rate_limit_info"), dict)]
+    if infos and infos[-1].get("status") == "rejected" and infos[-1].get("isUsingOverage") is not True:
+        told.words.add("rate limit rejected")
+        told.reset_at = _epoch(infos[-1].get("resetsAt"), now)
     return told
 
 

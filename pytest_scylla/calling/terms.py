@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from ..experiment.journal import CallKind
@@ -20,7 +22,7 @@ class Terms:
     """The terms of judge calls, or of agent runs. ``timeout`` and ``backoff`` are in seconds.
 
     ``command`` is the name by which limits and the journal know who answers. ``estimates`` are what a call of a model
-    takes.
+    takes, in the experiment with a certain root.
     """
 
     kind: CallKind
@@ -28,10 +30,11 @@ class Terms:
     timeout: float
     backoff: float
     command: str = ""
-    estimates: dict[str, Estimate] = field(default_factory=dict)
+    estimates: dict[tuple[Path, str], Estimate] = field(default_factory=dict)
     _stopped: str = ""
     _stopped_models: dict[str, str] = field(default_factory=dict)
     _failing: Counter[str] = field(default_factory=Counter)
+    _waited: dict[str, timedelta] = field(default_factory=dict)
 
     def name_after(self, called: Any) -> None:
         """Know who answers by its attribute ``command``, or else by the name that it has in its source."""
@@ -39,9 +42,9 @@ class Terms:
             getattr(called, "command", None) or getattr(called, "__qualname__", type(called).__qualname__)
         )
 
-    def estimate(self, model: str) -> Estimate:
-        """What a call of ``model`` takes, as far as that is known."""
-        return self.estimates.get(model, UNKNOWN)
+    def estimate(self, root: Path, model: str) -> Estimate:
+        """What a call of ``model`` takes in the experiment at ``root``, as far as that is known."""
+        return self.estimates.get((root, model), UNKNOWN)
 
     def stopped(self, model: str) -> str:
         """Why this process does not ask ``model`` any more; "" while it does."""
@@ -62,3 +65,12 @@ class Terms:
     def note_answer(self, model: str) -> None:
         """Remember that the service works."""
         del self._failing[model]
+        self._waited.pop(model, None)
+
+    def waited(self, model: str) -> timedelta:
+        """How long this process has waited for ``model`` since it last answered, for whichever items."""
+        return self._waited.get(model, timedelta())
+
+    def note_wait(self, model: str, time: timedelta) -> None:
+        """Remember a time for which ``model`` was waited for."""
+        self._waited[model] = self.waited(model) + time

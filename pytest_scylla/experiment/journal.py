@@ -1,7 +1,8 @@
 """The journal, ``.scylla/journal/``: what repairs did, a file a process, a line an entry.
 
-An entry tells of a file that was written, or of a call that was made. What tells of files is for people to look up;
-calls are read back: they show what a call takes and costs.
+An entry tells of a file that was written, or of a call: that it was begun, and then what came of it. One that was begun
+and has no end was made by a process that was killed meanwhile. What tells of files is for people to look up; calls that
+ended are read back: they show what a call takes and costs.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _CALLS = ("judge-call", "agent-run")
 
 @dataclass(frozen=True, slots=True)
 class CallEntry:
-    """A call of a judge, or of an agent, as the journal tells of it.
+    """A call of a judge, or of an agent, as the journal tells of its end.
 
     ``item`` is the slot's id, or the run's; ``command`` and ``model`` are what was called; ``attempt`` counts from 1.
     ``cost_usd`` and ``usage`` are ``None`` where they are not known. The texts are as they were read, so not fit to be
@@ -66,6 +67,19 @@ def stamp() -> dict[str, Json]:
     return {"time": datetime.now(timezone.utc).isoformat(), "tool": f"pytest-scylla {__version__}"}
 
 
+def begun_entry(*, what: CallKind, item: str, command: str, model: str, attempt: int) -> bytes:
+    """The line that tells, before a call for ``item``, that it is made; see :func:`call_entry`."""
+    entry = {
+        **stamp(),
+        "item": item,
+        "what": f"{what}-begun",
+        "command": command,
+        "model": model,
+        "attempt": attempt,
+    }
+    return json.dumps(entry).encode() + b"\n"
+
+
 def call_entry(
     *,
     what: CallKind,
@@ -79,7 +93,7 @@ def call_entry(
     cost_usd: float | None = None,
     usage: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The line that tells of a call for ``item``, for :meth:`.keeping.Keeping.write_journal`.
+    """The line that tells what came of a call for ``item``, for :meth:`.keeping.Keeping.write_journal`.
 
     What somebody reported as its cost (USD) or usage may be anything; what is no such thing is told of as not known.
     """
@@ -100,7 +114,7 @@ def call_entry(
 
 
 def calls_in(root: Path) -> Iterator[CallEntry]:
-    """The calls that the journals of the experiment ``root`` tell of, a journal after the other.
+    """The calls of which the journals of the experiment ``root`` tell the end, a journal after the other.
 
     What is no sound entry is passed over, as is a journal that may not be read. Nothing is written.
 

@@ -7,7 +7,6 @@ back, and is asked again.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -57,7 +56,7 @@ Judge again, and end with exactly one JSON object in a ```json fence, with "scor
 _FENCE = re.compile(r"^[^\S\n]*```", re.MULTILINE)
 # Beside JSON also what a judge may take for it: single quotes, or none.
 _OBJECT_START = re.compile(r"""\{\s*(?:["'}]|(?:score|passed)\s*:)""")
-_MEANT_KEY = re.compile(r"""\b(?:score|passed)["']?\s*:""")
+_MEANT_KEY = re.compile(r"""\b(score|passed)["']?\s*:""")
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"?|[{}]')
 
 
@@ -76,8 +75,8 @@ class Unusable(Exception):
 def read_answer(text: str) -> Answer:
     """Read the verdict that a judge's answer ends in, which has to be sound and to come with a reasoning.
 
-    What means to be a verdict is an object at top level that has a ``score`` or a ``passed``; whatever else stands
-    behind the verdict does not matter.
+    What means to be a verdict is an object at top level that has a ``score`` and a ``passed``, or one that was cut off
+    before it had both; whatever else stands behind the verdict does not matter.
 
     :raises Unusable: there is none, or the last one is broken, whether or not an earlier one is sound.
     """
@@ -109,38 +108,45 @@ def response_bytes(text: str) -> bytes:
 def _last_attempt(text: str) -> dict[str, Json] | MalformedJSON | None:
     """The last object that means to be a verdict; of one that is broken, what is wrong with it.
 
-    An audit passes over a broken object, for others may be sound; here it is the judge's last word. What stands between
-    two fence lines is looked at by itself, so that a brace left open spoils nothing behind it.
+    Where none does, it is the last that has a ``score`` or a ``passed``. An audit passes over a broken object, for
+    others may be sound; here it is the judge's last word. What stands between two fence lines is looked at by itself,
+    so that a brace left open spoils nothing behind it.
     """
+    half: dict[str, Json] | MalformedJSON | None = None
     for part in reversed(_FENCE.split(text)):
-        if last := deque(_attempts(part), maxlen=1):
-            return last[0]
-    return None
+        for said, whole in reversed([*_attempts(part)]):
+            if whole:
+                return said
+            if half is None:
+                half = said
+    return half
 
 
-def _attempts(part: str) -> Iterator[dict[str, Json] | MalformedJSON]:
+def _attempts(part: str) -> Iterator[tuple[dict[str, Json] | MalformedJSON, bool]]:
+    """The objects that have a key of a verdict, and whether they have both, or were cut off before that."""
     position = 0
     while opening := _OBJECT_START.search(part, position):
-        position = _end_of_object(part, opening.start())
+        end = _end_of_object(part, opening.start())
+        position = len(part) if end is None else end
         text = part[opening.start() : position]
+        said: dict[str, Json] | MalformedJSON
         try:
-            record = parse_object(text)
+            said = parse_object(text)
+            keys = {"score", "passed"} & said.keys()
         except MalformedJSON as error:
-            if _MEANT_KEY.search(text):
-                yield error
-        else:
-            if "score" in record or "passed" in record:
-                yield record
+            said, keys = error, set(_MEANT_KEY.findall(text))
+        if keys:
+            yield said, len(keys) == 2 or end is None
 
 
-def _end_of_object(part: str, begin: int) -> int:
-    """Where the object closes that begins at ``begin``; the end of ``part`` if it never does."""
+def _end_of_object(part: str, begin: int) -> int | None:
+    """Where the object closes that begins at ``begin``; ``None`` if it never does."""
     depth = 0
     for token in _TOKEN.finditer(part, begin):
         depth += {"{": 1, "}": -1}.get(token[0], 0)
         if depth == 0:
             return token.end()
-    return len(part)
+    return None
 
 
 def _instead(said: str) -> str:

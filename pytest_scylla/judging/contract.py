@@ -53,7 +53,7 @@ class Judge(Protocol):
     def __call__(self, request: JudgeRequest, /) -> JudgeReply:
         """Return the judge's answer, whatever it says.
 
-        :raises JudgeLimit: a limit is reached; nobody was asked.
+        :raises JudgeLimit: a limit is reached; with ``cost_usd=0`` where nothing was paid.
         :raises JudgeTransient: it may work when tried again in a moment.
         :raises JudgeTimeout: no answer came within the request's timeout.
         :raises JudgePermanent: it will not work, however often it is tried.

@@ -59,7 +59,7 @@ def planned_calls(
             admits,
             Given(name, of_slot(name, files), f"judge/{name}/judgment.json", "judges", (prompt,)),
         )
-        estimate = terms.estimate(slot.model) if at_hand is None else Estimate(0.0, 0.0)
+        estimate = terms.estimate(experiment.root, slot.model) if at_hand is None else Estimate(0.0, 0.0)
         written = [step for step in plan.steps if step.level == "judges"]
         call = Action(
             "judges",

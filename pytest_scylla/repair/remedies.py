@@ -37,6 +37,7 @@ _PERSON = Remedy(None, "", "none: sound records contradict each other, a person 
 UNSAFE = Remedy(
     None, "", "none: put a regular file or directory in its place first; for a larger one, raise scylla_max_file_mib"
 )
+ASKED_ENOUGH = Remedy("judges", "", "none until --repair-retry asks again: a judge was asked as often as allowed")
 _REBUILD = Remedy("regenerate", "free", "rebuild it from files that survive")
 _WARNING = Remedy(None, "", "none needed: only --scylla-strict makes a warning fail")
 
@@ -63,9 +64,7 @@ def remedies(case: Case, audit: RunAudit, plan: Plan) -> dict[str, Remedy]:
         slot.slot.name: _for_slot(case, slot, planned)
         for slot, planned in zip(audit.slots, plan.audit.slots, strict=True)
     }
-    calls = sum(remedy.calls for remedy in found.values() if remedy.level == "judges")
-    asked = any(remedy.level == "judges" for remedy in found.values())
-    return {**found, "run": _for_run(audit, plan, asked, calls)}
+    return {**found, "run": _for_run(audit, plan, [remedy for remedy in found.values() if remedy.level == "judges"])}
 
 
 def remedy_of_checkpoint(status: CheckpointStatus, planned: Action | None) -> Remedy:
@@ -87,7 +86,7 @@ def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:
     if not case.evidence.judge_prompt.data.strip():
         return Remedy(None, "", "none: judge_prompt.md is lost, so nobody can ask the judge again (evidence-gone)")
     if any(found.code == "exhausted" for found in slot.findings):
-        return Remedy("judges", "", "none: it was asked as often as allowed; --repair-retry asks again")
+        return ASKED_ENOUGH
     if has_kept_answer(case.evidence.slots[slot.slot.number - 1], case.evidence.judge_prompt):
         return Remedy("judges", "free", "store the answer that the judge gave before")
     return Remedy("judges", "1 judge call", f"ask {slot.slot.name}'s model again", calls=1)
@@ -98,7 +97,8 @@ def has_kept_answer(slot: SlotEvidence, prompt: Blob) -> bool:
     return not slot.disowned and any(not attempt.counts for attempt in slot.attempts_with(prompt))
 
 
-def _for_run(audit: RunAudit, plan: Plan, asked: bool, calls: int) -> Remedy:
+def _for_run(audit: RunAudit, plan: Plan, judging: list[Remedy]) -> Remedy:
+    """The remedy of a run; ``judging`` are those of its slots for which judges are asked, or were."""
     if audit.status != "results":
         return _FOR_RUNS[audit.status]
     if plan.audit.status == "completed":
@@ -108,7 +108,10 @@ def _for_run(audit: RunAudit, plan: Plan, asked: bool, calls: int) -> Remedy:
             return Remedy(None, "", f"none: {refusal.name} cannot be rebuilt, for {refusal.reason}")
     if any(slot.status in ("unsafe", "conflict") for slot in audit.slots):
         return Remedy(None, "", "none until the judge slots in conflict, or unsafe, are put right")
-    if not asked:
+    if not judging:
         return Remedy(None, "", "none: judgments are lacking, and judge_prompt.md is lost (evidence-gone)")
+    if all(remedy == ASKED_ENOUGH for remedy in judging):
+        return ASKED_ENOUGH
+    calls = sum(remedy.calls for remedy in judging)
     cost = f"{calls} judge call{'s' * (calls != 1)}" if calls else "free"
     return Remedy("judges", cost, "judge its slots, then rebuild what follows from them")

@@ -135,14 +135,14 @@ def judges(score: float = 0.75, passed: bool = True, cost: float | None = None) 
     return says(verdict(score, passed), cost)
 
 
-def limit(ends_in: float | None, reason: str = "usage limit reached") -> Step:
+def limit(ends_in: float | None, reason: str = "usage limit reached", cost: float | None = None) -> Step:
     """Say that a limit is reached, that ends in so many seconds if that is known."""
-    return {"failure": "JudgeLimit", "reason": reason, "ends_in": ends_in}
+    return {"failure": "JudgeLimit", "reason": reason, "ends_in": ends_in, "cost": cost}
 
 
-def transient(reason: str = "503 service unavailable") -> Step:
+def transient(reason: str = "503 service unavailable", cost: float | None = None) -> Step:
     """Fail in a way that may pass."""
-    return {"failure": "JudgeTransient", "reason": reason}
+    return {"failure": "JudgeTransient", "reason": reason, "cost": cost}
 
 
 def timeout(cost: float | None = None) -> Step:

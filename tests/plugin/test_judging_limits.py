@@ -69,7 +69,7 @@ def actions_on(project: Project, slot: str) -> dict[str, Any]:
 def test_a_limit_is_waited_for_and_then_the_same_slot_is_asked_about_again(
     damaged: Project, judge: ScriptedJudge
 ) -> None:
-    judge.does({FIRST: [limit(0.4), judges(cost=0.5)]})
+    judge.does({FIRST: [limit(0.4, cost=0), judges(cost=0.5)]})
     result = damaged.audit("--repair", "--scylla-select=T0/00/run_01", REPORT)
     assert result.ret == 0
     first, second = judge.calls
@@ -81,6 +81,14 @@ def test_a_limit_is_waited_for_and_then_the_same_slot_is_asked_about_again(
     assert (action["outcome"], action["calls"], action["cost_usd"]) == ("done", 2, 0.5)
     assert calls_told(damaged.experiment) == [(FIRST, "limit"), (FIRST, "answered")]
     assert items_of_repair(damaged)[FIRST]["outcome"] == "repaired"
+
+
+def test_what_a_limit_cost_is_not_known_where_the_judge_does_not_tell(damaged: Project, judge: ScriptedJudge) -> None:
+    judge.does({FIRST: [limit(0.2), judges(cost=0.5)]})
+    result = damaged.audit("--repair", "--scylla-select=T0/00/run_01", REPORT)
+    assert judge.asked == [FIRST, FIRST]
+    assert actions_on(damaged, FIRST)["cost_usd"] is None
+    assert "asked judges: 2 calls, cost unknown; 1 slot judged" in result.outlines
 
 
 def test_meanwhile_whatever_is_free_is_done_and_then_other_models_are_asked(
@@ -136,7 +144,7 @@ def test_an_exception_meanwhile_is_shown_where_it_belongs_and_the_slot_is_not_as
 
 
 def test_what_was_asked_meanwhile_counts_where_it_belongs(damaged: Project, judge: ScriptedJudge) -> None:
-    judge.does({FIRST: [limit(0.4), judges()], OTHER: [says("no", cost=0.5), limit(0.4), judges(cost=0.25)]})
+    judge.does({FIRST: [limit(0.4), judges()], OTHER: [says("no", cost=0.5), limit(0.4, cost=0), judges(cost=0.25)]})
     assert damaged.audit("--repair", REPORT).ret == 0
     assert judge.asked[:3] == [FIRST, OTHER, OTHER]
     assert judge.counts == {FIRST: 2, SECOND: 1, THIRD: 1, OTHER: 3}
@@ -285,6 +293,22 @@ def test_a_limit_that_takes_too_long_leaves_the_slot_as_it_is(
     assert "not-run: usage limit reached; until " in result.stdout.str()
 
 
+def test_what_is_left_for_a_limit_says_where_that_is_remembered_and_deleting_it_lifts_it(
+    damaged: Project, judge: ScriptedJudge
+) -> None:
+    judge.does({FIRST: [limit(AN_HOUR), judges()]})
+    text = damaged.audit("--repair", "--repair-max-wait=0", "-k", "judge_01", REPORT).stdout.str()
+    assert judge.asked == [FIRST]
+    (pause,) = (damaged.experiment / ".scylla/pauses").iterdir()
+    kept = f", or until .scylla/pauses/{pause.name} is deleted"
+    assert kept in " ".join(text.split())
+    for slot in (FIRST, SECOND, THIRD):
+        assert actions_on(damaged, slot)["reason"].endswith(kept)
+    pause.unlink()
+    assert damaged.audit("--repair", "--repair-max-wait=0", "-k", "judge_01").ret == 0
+    assert judge.asked == [FIRST, FIRST, SECOND, THIRD]
+
+
 def test_a_later_session_judges_what_was_left(damaged: Project, judge: ScriptedJudge) -> None:
     judge.does({FIRST: [limit(3), judges()]})
     assert damaged.audit("--repair", "--repair-max-wait=0").ret == 1
@@ -293,6 +317,23 @@ def test_a_later_session_judges_what_was_left(damaged: Project, judge: ScriptedJ
     assert judge.asked == [FIRST, OTHER, FIRST, SECOND, THIRD]
     assert judge.calls[2].time - judge.calls[0].time >= 3
     assert report_of_repair(damaged)["exit_bits"] == REPAIRED
+
+
+def test_what_was_waited_for_a_model_counts_for_all_its_slots(damaged: Project, judge: ScriptedJudge) -> None:
+    judge.does({FIRST: [limit(2), limit(2.9)], OTHER: [limit(2), judges()]})
+    result = damaged.audit("--repair", "--repair-max-wait=3", REPORT)
+    assert result.ret == 1
+    assert judge.asked == [FIRST, OTHER, FIRST, OTHER]
+    assert {slot: items_of_repair(damaged)[slot]["outcome"] for slot in (FIRST, SECOND, THIRD, OTHER)} == {
+        **dict.fromkeys((FIRST, SECOND, THIRD), "not-run"),
+        OTHER: "repaired",
+    }
+
+
+def test_once_a_model_answers_it_is_waited_for_as_long_again(damaged: Project, judge: ScriptedJudge) -> None:
+    judge.does({FIRST: [limit(1.2), judges()], SECOND: [limit(1.2), judges()]})
+    assert damaged.audit("--repair", "--repair-max-wait=2", "-k", "judge_01").ret == 0
+    assert judge.asked == [FIRST, FIRST, SECOND, SECOND, THIRD]
 
 
 @pytest.mark.parametrize("ends_in", [None, -10.0], ids=["unknown", "past"])

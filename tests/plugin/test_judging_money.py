@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from benchmarks.synthetic import run_ids, small, write_experiment
 
 from ..unit.repairing import tree
-from .judges import INTERRUPTED, ScriptedJudge, judges, limit, says, timeout, transient
+from .judges import INTERRUPTED, MODELS, ScriptedJudge, judges, limit, says, timeout, transient
 from .support import (
     AGGREGATES,
     BUT_AGGREGATES,
@@ -28,6 +29,7 @@ from .support import (
     lose_run_result,
     lose_slot,
     node_id,
+    printed,
     report_of_repair,
     run_result_of,
     snapshot,
@@ -85,6 +87,21 @@ def test_what_fits_a_budget_is_judged(damaged: Project, judge: ScriptedJudge) ->
     assert "asked judges: 4 calls, 1.00 USD; 4 slots judged" in result.outlines
 
 
+def test_what_to_type_next_looks_at_what_is_left_and_says_the_terms_of_the_command_line_again(
+    damaged: Project, judge: ScriptedJudge
+) -> None:
+    judge.does(otherwise=[judges(cost=0.4)])
+    terms = ("--scylla-judge=claude", "--repair-budget=0.5", "--repair-max-wait=60")
+    for options, what in ((("--repair", *terms), "--repair-plan"), (("--repair-plan", *terms), "--repair")):
+        text = " ".join(damaged.audit(*options).stdout.str().split())
+        assert f"next: pytest {what} --scylla-exp=exp {' '.join(terms)}" in text
+    assert judge.asked == [FIRST]
+    text = " ".join(damaged.audit("--repair", "-o", "scylla_repair_budget=0.5").stdout.str().split())
+    assert "next: pytest --repair-plan --scylla-exp=exp =" in f"{text} ="
+    assert "--repair-budget=" not in text.partition("next: ")[2]
+    assert judge.asked == [FIRST, SECOND]
+
+
 @pytest.mark.parametrize("place", ["option", "ini"])
 def test_what_does_not_fit_is_not_judged_and_the_first_call_tells_what_one_costs(
     damaged: Project, judge: ScriptedJudge, place: str
@@ -97,7 +114,7 @@ def test_what_does_not_fit_is_not_judged_and_the_first_call_tells_what_one_costs
     assert outcomes_told(damaged) == {FIRST: "repaired", SECOND: "repaired", THIRD: "not-run", FOURTH: "not-run"}
     reason = "not-run: budget: budget of 1.00 USD: 0.80 spent or reserved, the next call is estimated at 0.40"
     assert reasons_told(damaged) == {reason}
-    assert f"2 items {reason}" in result.outlines
+    assert f"2 items {reason}" in " ".join(printed(result).split())
     assert report_of_repair(damaged)["exit_bits"] == REPAIRED + STOPPED_EARLY + DAMAGE_LEFT
     assert sorted(with_outcome(result, "failed")) == sorted(map(node_id, (THIRD, FOURTH)))
     for slot in (THIRD, FOURTH):
@@ -142,6 +159,42 @@ def test_a_timeout_costs_what_it_says(damaged: Project, judge: ScriptedJudge) ->
     assert damaged.audit("--repair", "--repair-budget=1", REPORT).ret == 1
     assert judge.asked == [FIRST]
     assert outcomes_told(damaged)[SECOND] == "not-run"
+
+
+def test_a_failure_that_cost_nothing_says_nothing_of_what_the_next_call_costs(
+    damaged: Project, judge: ScriptedJudge
+) -> None:
+    judge.does({FIRST: [transient(cost=0), judges(cost=0.4)]}, otherwise=[judges(cost=0.4)])
+    damaged.audit("--repair", "-o", "scylla_backoff=0", "--repair-budget=0.6", REPORT)
+    assert judge.asked == [FIRST, FIRST]
+    assert reasons_told(damaged) == {
+        "not-run: budget: budget of 0.60 USD: 0.40 spent or reserved, the next call is estimated at 0.40"
+    }
+
+
+def test_after_a_first_call_that_failed_and_told_no_cost_the_next_one_tells(
+    damaged: Project, judge: ScriptedJudge
+) -> None:
+    judge.does({FIRST: [timeout()]}, otherwise=[judges(cost=0.4)])
+    assert damaged.audit("--repair", "--repair-budget=1.3", REPORT).ret == 1
+    assert judge.asked == [FIRST, SECOND, THIRD]
+    assert outcomes_told(damaged)[FOURTH] == "not-run"
+    assert reasons_told(damaged) == {
+        "not-run: budget: budget of 1.30 USD: 1.20 spent or reserved, the next call is estimated at 0.40"
+    }
+
+
+def test_a_budget_does_not_let_one_call_after_the_other_fail_of_which_nobody_knows_what_it_cost(
+    many: Project, judge_of_many: ScriptedJudge
+) -> None:
+    judge_of_many.does(otherwise=[timeout()])
+    assert many.audit("--repair", "--repair-budget=10", REPORT).ret == 1
+    assert Counter(call.model for call in judge_of_many.calls) == dict.fromkeys(MODELS.values(), 4)
+    assert {reason for reason in reasons_told(many) if reason.startswith("not-run")} == {
+        f'not-run: budget: a budget of 10.00 USD cannot be kept: 4 calls of "{model}" gave no answer, and what they '
+        "cost is not known; limit its calls with --repair-max-calls instead"
+        for model in MODELS.values()
+    }
 
 
 def test_a_budget_cannot_be_kept_where_a_judge_reports_no_cost(damaged: Project, judge: ScriptedJudge) -> None:
@@ -210,11 +263,22 @@ def test_calls_that_fail_in_a_way_that_passes_count(damaged: Project, judge: Scr
     assert judge.asked == [FIRST] * 4 + [SECOND] * 2
 
 
-def test_a_limit_takes_no_call_of_those_that_are_allowed(damaged: Project, judge: ScriptedJudge) -> None:
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_calls_that_a_limit_ends_count(damaged: Project, judge: ScriptedJudge, most: int) -> None:
     judge.does({FIRST: [limit(0.2), judges()]})
-    damaged.audit("--repair", "--repair-max-calls=1", REPORT)
+    damaged.audit("--repair", f"--repair-max-calls={most}", REPORT)
+    assert judge.asked == [FIRST, FIRST, SECOND][:most]
+    repaired = [slot for slot, outcome in outcomes_told(damaged).items() if outcome == "repaired"]
+    assert repaired == [FIRST, SECOND][: most - 1]
+    assert f"not-run: calls: at most {most} call{'s' * (most != 1)}: {most} made or under way" in reasons_told(damaged)
+
+
+def test_with_a_budget_as_well_calls_that_fail_in_a_way_that_passes_count(
+    damaged: Project, judge: ScriptedJudge
+) -> None:
+    judge.does(otherwise=[transient()])
+    damaged.audit("--repair", "-o", "scylla_backoff=0", "--repair-max-calls=2", "--repair-budget=5")
     assert judge.asked == [FIRST, FIRST]
-    assert outcomes_told(damaged) == {FIRST: "repaired", SECOND: "not-run", THIRD: "not-run", FOURTH: "not-run"}
 
 
 # Very many calls
@@ -412,6 +476,24 @@ def test_a_plan_says_how_many_calls_of_each_model_how_long_and_for_how_much(
     assert acted_on(damaged)[OTHER][0]["cost_usd"] is None
     repairs = experiment_of_repair(damaged)["repairs"]
     assert (repairs["judge_calls"], repairs["cost_usd"]) == (0, 0)
+
+
+@pytest.mark.parametrize("names", [("exp", "other"), ("other", "exp")])
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_of_several_experiments_each_is_planned_by_what_its_own_calls_cost(
+    damaged: Project, pristine_experiment: Path, judge: ScriptedJudge, names: tuple[str, str], workers: str
+) -> None:
+    judge.does(otherwise=[judges(cost=0.25)])
+    assert damaged.audit("--repair").ret == 0
+    assert len(judge.calls) == 4
+    _lost_again(damaged.experiment)
+    lose_slot(damaged.copy(pristine_experiment, "other"), FIRST)
+    damaged.run("--repair-plan", REPORT, "-n", workers, *(f"--scylla-exp={name}" for name in names))
+    costs = {
+        experiment["path"]: {action["cost_usd"] for item in experiment["items"] for action in item["actions"][:1]} - {0}
+        for experiment in report_of_repair(damaged)["experiments"]
+    }
+    assert costs == {"exp": {0.25}, "other": {None}}
 
 
 def test_a_plan_to_ask_again_knows_what_calls_took_and_cost(project: Project, judge: ScriptedJudge) -> None:

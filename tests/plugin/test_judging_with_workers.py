@@ -312,6 +312,7 @@ def test_a_session_that_is_killed_in_a_call_leaves_the_slot_to_the_next_one(
     assert damaged.audit_apart("--repair").ret == -signal.SIGKILL
     assert judge.asked == [FIRST]
     assert tree(damaged.experiment) == before
+    assert [(entry["what"], entry["item"]) for entry in journal(damaged.experiment)] == [("judge-call-begun", FIRST)]
     assert damaged.audit("--repair").ret == 0
     assert judge.counts == {**once(), FIRST: 2}
 
@@ -439,7 +440,7 @@ def test_quiet_output_is_short(damaged: Project, judge: ScriptedJudge, quiet: st
     assert result.ret == 0
     assert judge.counts == once()
     lines = [line for line in result.outlines if line]
-    assert len(lines) <= (10 if quiet == "-q" else 2)
+    assert len(lines) <= (12 if quiet == "-q" else 2)
     assert ("asked judges: 7 calls, 1.75 USD; 7 slots judged" in lines) is (quiet == "-q")
 
 

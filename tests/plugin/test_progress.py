@@ -70,8 +70,7 @@ def _at(hour: int, minute: int = 0, second: int = 0, days: int = 0) -> datetime:
 def test_it_tells_calls_done_time_taken_and_left_cost_and_what_waits() -> None:
     waiting = [Limit("claude-opus-4-5", _at(16))]
     assert progress_line(NOW, done=12, total=160, elapsed=480.0, costs=[0.12] * 11 + [0.1], limits=waiting) == (
-        "judging: 12 of 160 calls, 8 min, about 1 h 40 min left, 1.42 USD; "
-        "claude-opus-4-5 waits for a limit until 16:00"
+        "judging: limit of claude-opus-4-5 until 16:00; 12 of 160 calls, 8 min, about 1 h 40 min left, 1.42 USD"
     )
 
 
@@ -136,14 +135,14 @@ def test_nothing_that_waits_is_done_before_its_limit_ends() -> None:
 
 def test_how_long_a_limit_lasts_does_not_tell_how_long_calls_take() -> None:
     assert _line(done=0, costs=(), limits=[Limit("opus", _at(16))]) == (
-        "judging: 0 of 9 calls, 1 min; opus waits for a limit until 16:00"
+        "judging: limit of opus until 16:00; 0 of 9 calls, 1 min"
     )
 
 
 def test_what_waits_is_told_in_the_order_in_which_it_ends() -> None:
     limits = [Limit("opus", _at(17)), Limit("haiku", _at(18)), Limit("sonnet", _at(16))]
-    found = re.findall(r"; (\w+) waits for a limit until (\S+?)(?=;|$)", _line(limits=limits))
-    assert found == [("sonnet", "16:00"), ("opus", "17:00"), ("haiku", "18:00")]
+    line = _line(limits=limits)
+    assert line.startswith("judging: limit of sonnet until 16:00, opus until 17:00, haiku until 18:00; 3 of 9 calls, ")
 
 
 @pytest.mark.parametrize(
@@ -156,7 +155,14 @@ def test_what_waits_is_told_in_the_order_in_which_it_ends() -> None:
     ],
 )
 def test_a_limit_is_over_at_the_minute_that_is_told(until: datetime, told: str) -> None:
-    assert _line(limits=[Limit("opus", until)]).endswith(f"; opus waits for a limit until {told}")
+    assert _line(limits=[Limit("opus", until)]).startswith(f"judging: limit of opus until {told}; ")
+
+
+def test_of_a_long_name_so_much_is_told_that_80_columns_hold_the_end_of_the_limit() -> None:
+    line = _line(doing="repairing", limits=[Limit("us.anthropic.claude-opus-4-5-20251101-v1:0", _at(14, days=1))])
+    assert line[:79].startswith("repairing: limit of us.anthropic.claude-opus-4-5.. until 2026-03-02 14:00; ")
+    whole = Limit("us.anthropic.claude-opus-4-5", _at(16))
+    assert _line(limits=[whole]).startswith(f"judging: limit of {whole.model} until 16:00; ")
 
 
 @given(model=st.text(max_size=200) | st.just(NASTY), done=st.integers(0, 9))
@@ -164,7 +170,7 @@ def test_whatever_a_model_is_called_the_line_is_one_of_plain_characters(model: s
     line = _line(done=done, limits=[Limit(model, _at(16))])
     assert line.isascii()
     assert line.isprintable()
-    assert line.endswith(" waits for a limit until 16:00")
+    assert " until 16:00; " in line[:79]
     assert "::" not in line
     assert "##" not in line
 
@@ -673,11 +679,11 @@ def test_while_one_waits_for_a_limit_others_are_counted_and_an_interruption_ends
 ) -> None:
     monkeypatch.setenv("TZ", "XYZ-5:45")
     _prepare(project, FIRST, SECOND, judge=_lift(MODELS[FIRST], 20))
-    session = start("--repair", columns=160)
-    waits = rf"; {MODELS[FIRST]} waits for a limit until ([\d :-]+)\x1b"
-    session.wait_for(rf"judging: 0 of 2 calls, \d+ s, about 20 min left{waits}")
+    session = start("--repair", columns=80)
+    waits = rf"judging: limit of {MODELS[FIRST]} until ([\d :-]+); "
+    session.wait_for(rf"{waits}0 of 2 calls, \d+ s")
     _word(project, SECOND)
-    place = session.wait_for(rf"judging: 1 of 2 calls, \d+ s, about 20 min left, 0\.25 USD{waits}")
+    place = session.wait_for(rf"{waits}1 of 2 calls, \d+ s")
     told = re.findall(waits, session.text)[-1]
     (pause,) = (project.experiment / ".scylla" / "pauses").glob("*.json")
     ends = datetime.fromisoformat(json.loads(pause.read_text())["until"])
@@ -708,8 +714,8 @@ def test_a_limit_is_told_of_if_something_waits_for_it(
     with Keeping(project.experiment) as keeping:
         set_pause(keeping, command, model, datetime.now(timezone.utc) + timedelta(minutes=minutes), "limit")
     session = start("--repair", columns=160)
-    session.wait_for(r"judging: 0 of 2 calls, \d+ s, about \d+ (s|min) left[;\x1b]")
-    session.wait_for(rf"left; {model} waits for" if shown else r"left\x1b")
+    waits = rf"limit of {model} until [\d :-]+; " if shown else ""
+    session.wait_for(rf"judging: {waits}0 of 2 calls, \d+ s, about \d+ (s|min) left\x1b")
 
 
 def test_an_agent_waits_for_the_limit_of_its_own_model(project: Project, start: Start) -> None:
@@ -719,9 +725,7 @@ def test_an_agent_waits_for_the_limit_of_its_own_model(project: Project, start: 
         for model in ("agent-medium-1", "agent-large-1"):
             set_pause(keeping, "stand-in", model, datetime.now(timezone.utc) + timedelta(minutes=10), "limit")
     session = start("--repair", "--repair-level=agents", columns=160)
-    session.wait_for(
-        r"repairing: 0 of 4 calls, \d+ s, about 10 min left; agent-medium-1 waits for a limit until [\d:]+\x1b"
-    )
+    session.wait_for(r"repairing: limit of agent-medium-1 until [\d :-]+; 0 of 4 calls, \d+ s, about 10 min left\x1b")
 
 
 # With xdist

@@ -287,6 +287,28 @@ def test_what_gemini_does_not_count_is_not_known(models: dict[str, Any], path: P
     assert agent("gemini")(request_).usage is None
 
 
+@pytest.mark.parametrize(("ending", "code"), [("exit 1", 1), ("kill -KILL $$", -9)])
+@pytest.mark.parametrize("name", ["claude", "codex", "gemini"])
+def test_one_that_told_its_whole_reply_has_worked_however_it_ended(
+    name: str, ending: str, code: int, path: Path, request_: AgentRequest
+) -> None:
+    done = [
+        {"type": "item.completed", "item": {"type": "agent_message", "text": "I wrote tally.py."}},
+        {"type": "turn.completed", "usage": {"input_tokens": 7, "output_tokens": 8}},
+    ]
+    printed = {
+        "claude": RESULT,
+        "codex": b"".join(json.dumps(event).encode() + b"\n" for event in done),
+        "gemini": gemini_reply({"pro": {"tokens": TOKENS}}),
+    }
+    command = StandIn(path, name)
+    command.prints(printed[name], then=ending)
+    reply = agent(name)(request_)
+    assert reply.exit_code == code
+    assert reply.stdout == (b"I wrote tally.py." if name == "gemini" else command.found("stdout").encode())
+    assert reply.usage is not None
+
+
 def test_a_command_of_ones_own_that_prints_text_and_exits_with_an_error_has_worked(
     path: Path, request_: AgentRequest
 ) -> None:

@@ -145,6 +145,7 @@ def test_an_own_command_may_print_an_object_like_claudes() -> None:
     assert read("text", 0, claude("Fine.")) == Reply("Fine.", 0.25, {"input_tokens": 7, "output_tokens": 2})
     assert read("text", 0, '{"result": "Fine."}\n') == Reply("Fine.")
     assert failed("text", 0, claude_error("Not logged in · Please run /login")).kind == "permanent"
+    assert read("text", 1, '{"result": "Fine."}\n') == Reply("Fine.")
 
 
 def test_an_own_commands_bare_verdict_is_the_answer_itself() -> None:
@@ -165,14 +166,21 @@ HARMFUL = [
     "Claude AI usage limit reached|1795615600",
     '{"type":"error","status":429,"error":{"type":"usage_limit_reached"}}',
     "Codex can't help with this. It is a bad agent.",
+    "You're out of extra usage · resets 3am (UTC)",
+    "Your credit balance is too low to access the Anthropic API.",
+    "API Error: Rate limit reached",
 ]
 
 
 @pytest.mark.parametrize("text", HARMFUL)
 def test_what_an_answer_says_is_no_failure(text: str) -> None:
-    assert read("claude-json", 0, claude(text), text) == Reply(text, 0.25, {"input_tokens": 7, "output_tokens": 2})
-    assert read("codex-jsonl", 0, codex(codex_says(text), CODEX_DONE), text) == Reply(text, None, CODEX_DONE["usage"])  # type: ignore[arg-type]
-    assert read("gemini-json", 0, gemini(text), text) == Reply(text)
+    for code in (0, 1):
+        as_codex = codex(codex_says(text), CODEX_DONE)
+        assert read("claude-json", code, claude(text), text) == Reply(
+            text, 0.25, {"input_tokens": 7, "output_tokens": 2}
+        )
+        assert read("codex-jsonl", code, as_codex, text) == Reply(text, None, CODEX_DONE["usage"])  # type: ignore[arg-type]
+        assert read("gemini-json", code, gemini(text), text) == Reply(text)
     assert read("text", 0, text, text) == Reply(text)
 
 
@@ -196,20 +204,42 @@ def test_an_answer_of_nothing_is_an_answer() -> None:
     assert read("gemini-json", 0, gemini("")) == Reply("")
 
 
-def test_a_whole_answer_counts_though_the_command_did_not_exit() -> None:
+ENDINGS = {
+    "exits with an error": (1, "exited"),
+    "exits as others do that are called wrongly": (2, "exited"),
+    "exits as others do that are terminated": (143, "exited"),
+    "killed": (-9, "exited"),
+    "terminated": (-15, "exited"),
+    "does not exit": (None, "timed-out"),
+}
+
+
+@pytest.mark.parametrize(("code", "ended"), ENDINGS.values(), ids=ENDINGS.keys())
+def test_a_whole_answer_counts_however_the_command_ended(code: int | None, ended: str) -> None:
     answers: list[tuple[Output, str]] = [
         ("claude-json", claude("Fine.")),
         ("codex-jsonl", codex(codex_says("Fine."), CODEX_DONE)),
+        # Of an error that was overcome, nothing is left to tell.
+        ("codex-jsonl", codex(codex_error("Reconnecting... 1/5"), codex_says("Fine."), CODEX_DONE)),
         ("gemini-json", gemini("Fine.")),
         ("text", claude("Fine.")),
     ]
     for output, printed in answers:
-        reply = read(output, None, printed, ended="timed-out")
+        reply = read(output, code, printed, "Not logged in\n", ended=ended)
         assert isinstance(reply, Reply)
         assert reply.text == "Fine."
-    assert failed("text", None, "Fine.", ended="timed-out").kind == "timeout"
-    assert failed("codex-jsonl", None, codex(codex_says("Fine.")), ended="timed-out").kind == "timeout"
-    assert failed("claude-json", None, claude_error("API Error: 500"), ended="timed-out").kind == "timeout"
+    assert read("claude-json", code, claude("Fine."), ended=ended) == read("claude-json", 0, claude("Fine."))
+
+
+@pytest.mark.parametrize(("code", "ended"), ENDINGS.values(), ids=ENDINGS.keys())
+def test_of_a_command_that_did_not_end_well_neither_text_nor_half_an_answer_nor_an_error_counts(
+    code: int | None, ended: str
+) -> None:
+    failed("text", code, "Fine.", ended=ended)
+    failed("codex-jsonl", code, codex(codex_says("Fine.")), ended=ended)
+    failed("claude-json", code, claude("Fine.")[:-1], ended=ended)
+    failed("claude-json", code, claude_error("API Error: 500"), ended=ended)
+    failed("gemini-json", code, gemini("Fine.", error={"message": "no"}), ended=ended)
 
 
 def test_bytes_that_are_no_utf_8_are_replaced() -> None:
@@ -283,6 +313,12 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=timezone.utc)  # type: ignore[arg-type,misc]
 
 
+def in_error(message: str) -> str:
+    """The message of an error as the service itself tells it."""
+    message = message.format("2026-12-01 at 00:00 UTC")
+    return "API Error: 400 " + json.dumps({"error": {"type": "invalid_request_error", "message": message}})
+
+
 USED_UP = "You've hit your usage limit. Upgrade to Pro or try again"
 COMPACTION = "Prompt is too long · automatic compaction failed"
 USAGE_LIMITS: list[tuple[Printed, datetime | None]] = [
@@ -297,6 +333,12 @@ USAGE_LIMITS: list[tuple[Printed, datetime | None]] = [
     (on_claude("Claude usage limit reached. Your limit will reset at 10am (America/Lima)"), utc(2026, 11, 24, 15, 0)),
     (on_claude("You've reached your Fable limit"), None),
     (on_claude("You've hit your org's monthly usage limit", 429), None),
+    (on_claude("You're out of extra usage · resets 3am (UTC)"), utc(2026, 11, 25, 3, 0)),
+    (on_claude("API Error: You’re out of extra usage. Add more at claude.ai/settings/usage", 429), None),
+    (
+        on_claude(in_error("You have reached your specified API usage limits. You will regain access on {}."), 400),
+        utc(2026, 12, 1, 0, 0),
+    ),
     (on_claude("spend limit reached (daily; resets 2026-12-09 00:00 UTC)", 429), utc(2026, 12, 9, 0, 0)),
     (
         on_claude(f"{COMPACTION}: You've hit your session limit · resets 1:30am (UTC)", 400),
@@ -327,6 +369,7 @@ RATE_LIMITS: list[tuple[Printed, datetime | None]] = [
     (on_claude("API Error: Server is temporarily limiting requests (not your usage limit)"), None),
     (on_claude("API Error: Request rejected (429) · this may be temporary"), None),
     (on_claude("something new", 429), None),
+    (on_claude("API Error: Rate limit reached"), None),
     (on_claude('API Error: 429 {"type":"error","error":{"type":"rate_limit_error","message":"Slower"}}'), None),
     (
         on_codex("Rate limit reached for gpt-5.1 in organization. Please try again in 11.5s."),
@@ -375,10 +418,44 @@ def test_too_many_calls_are_a_limit_with_its_end_if_that_is_told(printed: Printe
     assert failure.reset_at == reset_at
 
 
+def limit_event(status: str, **rest: Any) -> str:
+    """The line in which claude tells how it stands with its limits."""
+    return json.dumps({"type": "rate_limit_event", "rate_limit_info": {"status": status, "resetsAt": EPOCH, **rest}})
+
+
+@pytest.mark.parametrize("text", ["You've used all your credits", "something new", ""])
+def test_a_failure_is_a_limit_where_claude_says_in_a_field_that_it_was_rejected(text: str) -> None:
+    failure = failed("claude-json", 1, limit_event("rejected") + "\n" + claude_error(text))
+    assert (failure.kind, failure.reset_at) == ("limit", AT_EPOCH)
+    assert failure.reason.startswith("a usage limit is reached")
+    listed = json.dumps([json.loads(limit_event("rejected")), json.loads(claude_error(text))])
+    assert failed("claude-json", 1, listed) == failure
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [limit_event("allowed")],
+        [limit_event("allowed_warning")],
+        [limit_event("allowed", overageStatus="rejected", isUsingOverage=False)],
+        [limit_event("rejected", isUsingOverage=True)],
+        [limit_event("rejected"), limit_event("allowed")],
+    ],
+    ids=["allowed", "warning", "no extra usage to be had", "extra usage goes on", "allowed since"],
+)
+def test_a_failure_is_none_where_claude_was_not_rejected_for_one(events: list[str]) -> None:
+    failure = failed("claude-json", 1, "\n".join([*events, claude_error("API Error: 500 no", 500)]))
+    assert (failure.kind, failure.reset_at) == ("transient", None)
+
+
+def test_an_answer_counts_though_claude_was_rejected_for_a_limit() -> None:
+    reply = read("claude-json", 0, limit_event("rejected") + "\n" + claude("Fine."))
+    assert isinstance(reply, Reply)
+
+
 @pytest.mark.parametrize("status", ["allowed", "allowed_warning", "rejected"])
 def test_the_end_of_a_limit_that_claude_tells_in_a_field_comes_before_its_words(status: str) -> None:
-    event = {"type": "rate_limit_event", "rate_limit_info": {"status": status, "resetsAt": EPOCH}}
-    printed = json.dumps(event) + "\n" + claude_error("You've hit your limit · resets 4pm (UTC)", 429)
+    printed = limit_event(status) + "\n" + claude_error("You've hit your limit · resets 4pm (UTC)", 429)
     in_its_words = utc(2026, 11, 24, 16, 0)
     assert failed("claude-json", 1, printed).reset_at == (AT_EPOCH if status == "rejected" else in_its_words)
 
@@ -391,6 +468,8 @@ PASSES: tuple[str, str | None] = ("transient", None)
 FAILURES: dict[tuple[tuple[str, str | None], str], list[Printed]] = {
     (ALL, "no credit"): [
         on_claude("Credit balance is too low", 400),
+        on_claude("Your credit balance is too low to access the Anthropic API."),
+        on_claude(in_error("Your credit balance is too low to access the Anthropic API. Please go to Plans."), 400),
         on_claude("Pay first", 402),
         on_claude('API Error: 400 {"type":"error","error":{"type":"billing_error","message":"Pay first"}}'),
         on_codex("Your workspace is out of credits. Add some."),
@@ -533,7 +612,7 @@ FAILURES: dict[tuple[tuple[str, str | None], str], list[Printed]] = {
         in_words("text", 126, "judge: Permission denied\n"),
     ],
     (PASSES, "killed by signal 9"): [in_words("text", -9, "", "Fine.")],
-    (PASSES, "killed by signal 15"): [("codex-jsonl", -15, codex(codex_says("Fine."), CODEX_DONE), "")],
+    (PASSES, "killed by signal 15"): [("codex-jsonl", -15, codex(codex_says("Fine.")), "")],
     (PASSES, "no output"): [
         in_words("text", 0, "", " \n"),
         in_words("claude-json", 0, ""),
@@ -547,14 +626,9 @@ FAILURES: dict[tuple[tuple[str, str | None], str], list[Printed]] = {
         in_words("claude-json", 1, "Traceback\n  line\nthe last word\n\n"),
     ],
     (PASSES, "failed with exit code 1: Fine."): [in_words("text", 1, "", "Fine.\n")],
-    (PASSES, "failed with exit code 1: all is fine"): [
-        # An error that was overcome is not what it failed of.
-        ("codex-jsonl", 1, codex(codex_error("Reconnecting... 1/5"), codex_says("all is fine"), CODEX_DONE), ""),
-    ],
     (PASSES, "failed with exit code 1: it was undone"): [
         ("codex-jsonl", 1, codex(CODEX_DONE, codex_failed("it was undone")), ""),
     ],
-    (PASSES, "failed with exit code 7: Fine."): [("claude-json", 7, claude("Fine."), "noise")],
     (PASSES, "failed with exit code 1: something new"): [
         ("claude-json", 1, claude(None, subtype="error_during_execution", errors=["something new", "badly"]), ""),
         on_claude("something new", 400),

@@ -17,7 +17,9 @@ from pytest_scylla.experiment.journal import (
     MOST_SECONDS,
     MOST_USD,
     CallEntry,
+    CallKind,
     CallOutcome,
+    begun_entry,
     call_entry,
     calls_in,
     known_cost,
@@ -43,6 +45,9 @@ CALL: dict[str, Any] = {
     "outcome": "answered",
     "seconds": 47.5,
 }
+
+
+BEGUN: dict[str, Any] = {key: value for key, value in CALL.items() if key not in ("outcome", "seconds")}
 
 
 @pytest.fixture
@@ -226,6 +231,24 @@ def test_calls_are_found_among_what_tells_of_files(repaired: Run) -> None:
     repair(repaired.root, repaired.run_id)
     assert [entry["what"] for entry in journal(repaired.root)] == [*["regenerate"] * 3, "judge-call", "regenerate"]
     assert attempts_told(repaired.root) == [2]
+
+
+@pytest.mark.parametrize("what", get_args(CallKind))
+def test_that_a_call_begins_is_told_with_all_that_is_known_then(what: CallKind) -> None:
+    line = begun_entry(**{**BEGUN, "what": what})
+    entry = parse_object(line)
+    assert line.endswith(b"\n")
+    assert problems("journal-entry", entry) == ()
+    assert list(entry) == ["time", "tool", "item", "what", "command", "model", "attempt"]
+    assert entry == {**entry, **BEGUN, "what": f"{what}-begun"}
+    for key in entry:
+        assert not is_valid("journal-entry", {name: value for name, value in entry.items() if name != key}), key
+
+
+def test_a_call_that_only_began_is_none_that_ended(kept: Path) -> None:
+    with Keeping(kept) as keeping:
+        keeping.write_journal(begun_entry(**{**BEGUN, "attempt": 4}))
+    assert attempts_told(kept) == [1, 2, 3]
 
 
 def test_something_else_may_be_told_of_by_later_versions(kept: Path) -> None:

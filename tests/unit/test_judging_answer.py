@@ -96,6 +96,10 @@ USABLE = {
     "before an object left open": f'{fenced(GOOD)}\n\nIt prints {{"total": and stops.',
     "before prose about its keys": f'{fenced(GOOD)}\n\nThe "score" is low, and "passed": well, {{it}} is true.',
     "with a key that a command line's wrapping has": GOOD.replace("}", ', "result": "Fine."}'),
+    "before its score alone": f'{fenced(GOOD)}\n\nSo the overall `{{"score": 0.2}}` reflects the two failures.',
+    "before its end alone": f"{GOOD}\n\nIn a word: {fenced(json.dumps({'passed': False, 'reasoning': 'No.'}))}",
+    "before a score in percent alone": f'{GOOD}\n\nAs the rubric has it: {{"score": "85 of 100"}}',
+    "before a broken object with a score alone": f'{GOOD}\n\nAs in {{"score": 0.2, ...}} of the template.',
     "twice": f"{GOOD}\n\nSo:\n{fenced(GOOD)}",
     "in the wrapping of a command line": json.dumps({"type": "result", "result": f"Well.\n{fenced(GOOD)}"}),
 }
@@ -231,7 +235,19 @@ def test_passed_that_is_no_boolean_is_of_no_use(passed: str, shown: str) -> None
 def test_a_verdict_that_lacks_a_key_is_of_no_use(key: str, reason: str) -> None:
     lacking = json.dumps({name: value for name, value in json.loads(GOOD).items() if name != key})
     assert fault(lacking) == reason
-    assert fault(f"{BAD}\n{fenced(lacking)}") == reason
+    assert fault(f"{lacking}\n{fenced(lacking)}\nI am done.") == reason
+
+
+def test_a_later_verdict_without_a_reasoning_is_the_last_word() -> None:
+    reason = "expected reasoning to be text, found it absent"
+    assert fault(f"{BAD}\n{fenced(json.dumps({'score': 0.85, 'passed': True}))}") == reason
+
+
+def test_of_objects_that_have_but_one_key_of_a_verdict_the_last_is_told_of() -> None:
+    assert fault('{"score": 0.5}\n{"passed": 1, "reasoning": "Good."}\n{"tests": 4}') == (
+        "expected score to be a number from 0 to 1, found it absent; expected passed to be true or false, found 1"
+    )
+    assert fault('{"score": 0.5}\n{"score": NaN}').startswith("the last verdict is malformed: ")
 
 
 @pytest.mark.parametrize(
@@ -276,8 +292,8 @@ MALFORMED = {
     "cut off": (GOOD[:-1], "expected a whole JSON object, found that it ends at line"),
     "cut off in a text": (GOOD[:-4], "expected a whole JSON object, found "),
     "cut off behind the score": ('{"score": 0.85', "expected a whole JSON object, found that it ends at line"),
-    "broken at a later key": (
-        '{"grade": A, "passed": true}',
+    "broken at another key": (
+        '{"grade": A, "score": 0.85, "passed": true}',
         "expected JSON, found expecting value at line 1 column 11",
     ),
 }

@@ -15,15 +15,17 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_scylla.calling.ledger import Allowance, Ledger, MustWait, Refused, Reservation, Spent
+from pytest_scylla.experiment.journal import CallOutcome
 from pytest_scylla.experiment.keeping import KEEPING, host_name
 from pytest_scylla.experiment.records import Blob, Folder
+from pytest_scylla.experiment.schemas import load_schema
 from pytest_scylla.experiment.writing import CannotWrite
 
 from .locking import prepare
@@ -32,6 +34,8 @@ from .repairing import tree
 SESSION = "session-1"
 FILE = f"{KEEPING}/budget/{SESSION}.jsonl"
 UNKNOWN = "; so it is not known what was spent"
+OUTCOMES: tuple[CallOutcome, ...] = get_args(CallOutcome)
+RAN_TO_THEIR_END = ("answered", "unusable", "timeout")
 
 
 @pytest.fixture
@@ -56,10 +60,16 @@ def refused(answer: Reservation | Refused | MustWait) -> Refused:
     return answer
 
 
-def spend(kept: Ledger, model: str, cost: float | None, estimate: float | None = None) -> Reservation:
+def spend(
+    kept: Ledger,
+    model: str,
+    cost: float | None,
+    estimate: float | None = None,
+    outcome: CallOutcome = "answered",
+) -> Reservation:
     """Make one call from beginning to end."""
     reservation = reserved(kept.reserve(model, estimate))
-    kept.settle(reservation, cost)
+    kept.settle(reservation, cost, outcome)
     return reservation
 
 
@@ -113,7 +123,7 @@ def test_what_a_call_cost_takes_the_place_of_its_estimate(root: Path) -> None:
     kept = ledger(root, budget=1.0)
     first = reserved(kept.reserve("opus", 0.9))
     assert isinstance(kept.reserve("haiku", 0.2), Refused)
-    kept.settle(first, 0.1)
+    kept.settle(first, 0.1, "answered")
     assert isinstance(kept.reserve("haiku", 0.9), Reservation)
     assert isinstance(kept.reserve("haiku", 0.01), Refused)
 
@@ -154,6 +164,29 @@ def test_the_mean_of_what_calls_of_the_model_cost_in_this_session_is_the_estimat
     assert reserved(kept.reserve("sonnet", 3.0)).estimate_usd == 3.0
 
 
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_only_calls_that_ran_to_their_end_tell_what_the_next_one_costs(root: Path, outcome: CallOutcome) -> None:
+    kept = ledger(root, budget=100.0)
+    spend(kept, "opus", 0.0, 0.25, outcome)
+    assert reserved(kept.reserve("opus", 0.25)).estimate_usd == (0.0 if outcome in RAN_TO_THEIR_END else 0.25)
+
+
+def test_a_failure_that_cost_nothing_does_not_make_calls_that_follow_free(root: Path) -> None:
+    kept = ledger(root, budget=1.0)
+    spend(kept, "opus", 0.0, 0.25, "transient")
+    assert [type(kept.reserve("opus", 0.25)) for _ in range(5)] == [*[Reservation] * 4, Refused]
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize(("cost", "charged"), [(0.5, 0.5), (0.0, 0.0), (None, 0.25)])
+def test_whatever_came_of_a_call_it_counts_as_what_it_cost(
+    root: Path, outcome: CallOutcome, cost: float | None, charged: float
+) -> None:
+    kept = ledger(root, budget=1.0, calls=9)
+    spend(kept, "opus", cost, 0.25, outcome)
+    assert kept.spent() == Spent(1, charged, 0.0, int(cost is None))
+
+
 def test_calls_that_cost_nothing_fit_into_a_budget_of_nothing(root: Path) -> None:
     kept = ledger(root, budget=0.0)
     for _ in range(3):
@@ -178,7 +211,7 @@ def test_where_nothing_is_known_one_call_goes_first_and_the_others_wait_for_what
     for asking in (kept, other):
         answer = asking.reserve("opus", None)
         assert answer == MustWait('what a call of "opus" costs is not known until the first one has ended')
-    kept.settle(first, 0.4)
+    kept.settle(first, 0.4, "answered")
     assert reserved(other.reserve("opus", None)).estimate_usd == 0.4
     assert refused(kept.reserve("opus", None)).reason == (
         "budget of 1.00 USD: 0.80 spent or reserved, the next call is estimated at 0.40"
@@ -200,15 +233,53 @@ def test_whoever_knows_what_a_call_costs_need_not_wait_and_the_first_call_counts
     assert refused(kept.reserve("opus", 0.5)).reason.startswith("budget of 1.00 USD: 1.00 spent or reserved")
 
 
-def test_where_the_first_call_reports_no_cost_no_budget_can_be_kept(root: Path) -> None:
+@pytest.mark.parametrize("outcome", ["answered", "unusable"])
+def test_where_an_answer_reports_no_cost_no_budget_can_be_kept(root: Path, outcome: CallOutcome) -> None:
     kept = ledger(root, budget=2.0)
-    spend(kept, "opus", None)
+    spend(kept, "opus", None, outcome=outcome)
     assert kept.reserve("opus", None) == Refused(
         "budget",
-        'a budget of 2.00 USD cannot be kept: the judge "opus" reports no cost; '
+        'a budget of 2.00 USD cannot be kept: "opus" reports no cost; limit its calls with --repair-max-calls instead',
+    )
+    assert isinstance(kept.reserve("haiku", None), Reservation)
+
+
+FAILURES = [outcome for outcome in OUTCOMES if outcome not in ("answered", "unusable")]
+
+
+@pytest.mark.parametrize("outcome", FAILURES)
+def test_after_a_first_call_that_failed_and_told_no_cost_another_one_goes_first(
+    root: Path, outcome: CallOutcome
+) -> None:
+    kept = ledger(root, budget=1.0)
+    spend(kept, "opus", None, outcome=outcome)
+    second = reserved(kept.reserve("opus", None))
+    assert second.estimate_usd is None
+    assert isinstance(kept.reserve("opus", None), MustWait)
+    kept.settle(second, 0.25, "answered")
+    assert kept.spent() == Spent(2, 0.5, 0.0, 1)
+
+
+@pytest.mark.parametrize("outcome", FAILURES)
+def test_calls_that_fail_and_tell_no_cost_are_not_made_again_and_again(root: Path, outcome: CallOutcome) -> None:
+    kept = ledger(root, budget=2.0)
+    for _ in range(4):
+        spend(kept, "opus", None, outcome=outcome)
+    assert kept.reserve("opus", None) == Refused(
+        "budget",
+        'a budget of 2.00 USD cannot be kept: 4 calls of "opus" gave no answer, and what they cost is not known; '
         "limit its calls with --repair-max-calls instead",
     )
     assert isinstance(kept.reserve("haiku", None), Reservation)
+    assert reserved(kept.reserve("opus", 0.25)).estimate_usd == 0.25
+
+
+def test_failures_that_cost_nothing_leave_a_first_call_to_be_made(root: Path) -> None:
+    kept = ledger(root, budget=1.0)
+    for _ in range(9):
+        assert spend(kept, "opus", 0.0, outcome="transient").estimate_usd is None
+    assert reserved(kept.reserve("opus", None)).estimate_usd is None
+    assert isinstance(kept.reserve("opus", None), MustWait)
 
 
 def test_a_call_of_unknown_cost_counts_as_soon_as_another_one_tells_what_such_a_call_costs(root: Path) -> None:
@@ -236,7 +307,7 @@ def test_a_call_of_unknown_cost_is_not_begun_once_the_budget_is_used_up(root: Pa
     open_one = reserved(kept.reserve("haiku", 0.1))
     expected = Refused("budget", "budget of 0.30 USD: 0.30 spent or reserved, what the next call costs is not known")
     assert kept.reserve("opus", None) == expected
-    kept.settle(open_one, 0.1)
+    kept.settle(open_one, 0.1, "answered")
     assert kept.reserve("opus", None) == expected
 
 
@@ -255,7 +326,7 @@ def test_a_model_is_named_in_printable_words(root: Path) -> None:
     assert isinstance(waiting, MustWait)
     assert waiting.reason.isprintable()
     assert '"opus\\n:\\x3aerror:\\x3a\\ud800"' in waiting.reason
-    kept.settle(first, None)
+    kept.settle(first, None, "answered")
     assert refused(kept.reserve(name, None)).reason.isprintable()
 
 
@@ -365,9 +436,9 @@ def test_a_call_that_was_given_up_and_ends_after_all_counts_as_what_it_cost(root
     late = reserved(kept.reserve("opus", None))
     rewrite(root, 0, time="2026-01-01T00:00:00+00:00")
     second = reserved(kept.reserve("opus", None))
-    kept.settle(second, 0.25)
+    kept.settle(second, 0.25, "answered")
     assert kept.spent() == Spent(2, 0.5, 0.0, 1)
-    kept.settle(late, 0.75)
+    kept.settle(late, 0.75, "answered")
     assert kept.spent() == Spent(2, 1.0, 0.0, 0)
     assert isinstance(kept.reserve("opus", None), Refused)
 
@@ -421,7 +492,7 @@ def test_without_any_allowance_every_call_is_granted_and_nothing_is_written(root
     for model, estimate in (("opus", None), ("opus", None), ("haiku", 1e6)):
         reservation = reserved(kept.reserve(model, estimate))
         assert (reservation.model, reservation.estimate_usd) == (model, estimate)
-        kept.settle(reservation, 1e6)
+        kept.settle(reservation, 1e6, "answered")
     kept.withdraw(reserved(kept.reserve("opus", None)))
     assert kept.spent() is None
     assert not list(root.iterdir())
@@ -465,7 +536,11 @@ def test_a_ledger_tells_who_called_what_when(root: Path) -> None:
     assert before <= datetime.fromisoformat(first.pop("time")) <= datetime.fromisoformat(second.pop("time")) <= after
     who = {"call": reservation.call, "model": "opus", "host": host_name(), "pid": os.getpid()}
     assert first == {"what": "reserve", "usd": 0.4, **who}
-    assert second == {"what": "settle", "usd": 0.5, **who}
+    assert second == {"what": "settle", "usd": 0.5, "outcome": "answered", **who}
+
+
+def test_what_came_of_a_call_is_told_in_the_words_of_the_journal() -> None:
+    assert tuple(load_schema("ledger-entry")["properties"]["outcome"]["enum"]) == OUTCOMES
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
@@ -483,7 +558,7 @@ def test_a_call_that_cannot_be_reserved_is_not_granted(root: Path, code: int, mo
         with pytest.raises(CannotWrite, match=expected):
             kept.reserve("opus", 0.4)
         with pytest.raises(CannotWrite, match=expected):
-            kept.settle(reservation, 0.1)
+            kept.settle(reservation, 0.1, "answered")
         with pytest.raises(CannotWrite, match=expected):
             kept.withdraw(reservation)
     assert (root / FILE).read_bytes() == before
@@ -508,6 +583,8 @@ def test_a_call_that_cannot_be_reserved_is_not_granted(root: Path, code: int, mo
         ({"time": "soon\n"}, ' /time: expected a moment, found "soon\\n"'),
         ({"pid": 0}, " /pid: expected at least 1, found 0"),
         ({"pid": 2**31}, " /pid: expected at most 2147483647, found 2147483648"),
+        ({"outcome": "lost"}, f' /outcome: expected one of {", ".join(map(json.dumps, OUTCOMES))}, found "lost"'),
+        ({"outcome": ...}, " /outcome: expected this key, found it absent"),
         ({"host": None}, " /host: expected string, found null"),
     ],
 )
@@ -543,13 +620,13 @@ def test_no_call_ends_twice_or_after_it_was_not_made(root: Path) -> None:
     kept = ledger(root, budget=9.0)
     whole = spend(kept, "opus", 0.5, 0.4)
     sound = (root / FILE).read_bytes()
-    for once_more in (kept.withdraw, lambda reservation: kept.settle(reservation, 0.0)):
+    for once_more in (kept.withdraw, lambda reservation: kept.settle(reservation, 0.0, "answered")):
         once_more(whole)
         assert refused(kept.reserve("opus", 0.4)).reason.startswith(f"{FILE} line 3 /call: ")
         (root / FILE).write_bytes(sound)
     other = reserved(kept.reserve("opus", 0.4))
     kept.withdraw(other)
-    kept.settle(other, 0.0)
+    kept.settle(other, 0.0, "answered")
     assert refused(kept.reserve("opus", 0.4)).reason.startswith(f"{FILE} line 5 /call: ")
     entries = (root / FILE).read_bytes().splitlines(keepends=True)
     (root / FILE).write_bytes(b"".join([*entries[:4], entries[2]]))
@@ -587,7 +664,7 @@ def test_what_is_no_file_of_its_own_is_not_written_to(root: Path, tmp_path: Path
         assert refused(kept.reserve("opus", 0.4)).reason.startswith(f"{FILE}: expected a file, found a ")
         assert kept.spent() is None
     with pytest.raises(CannotWrite):
-        kept.settle(reservation, 0.1)
+        kept.settle(reservation, 0.1, "answered")
     assert other.read_bytes() == before
 
 
@@ -645,7 +722,7 @@ def hold_all(root: str, allowance: Allowance, lock: str, pipe: Connection) -> No
     pipe.send((len(granted), answer))
     pipe.recv()
     for reservation in granted:
-        kept.settle(reservation, 0.25)
+        kept.settle(reservation, 0.25, "answered")
     pipe.send("settled")
 
 
@@ -657,7 +734,7 @@ def call_all(root: str, allowance: Allowance, lock: str, pipe: Connection) -> No
     pipe.recv()
     calls = 0
     while isinstance(answer := kept.reserve(f"model of {os.getpid()}", 0.25), Reservation):
-        kept.settle(answer, 0.125)
+        kept.settle(answer, 0.125, "answered")
         calls += 1
     pipe.send(calls)
 
@@ -757,7 +834,7 @@ def test_of_many_processes_that_do_not_know_what_a_call_costs_one_goes_first(roo
         answers = [hear(pipe) for pipe in pipes]
         (first,) = [answer for answer in answers if isinstance(answer, Reservation)]
         assert sum(isinstance(answer, MustWait) for answer in answers) == 7
-        Ledger(root, SESSION, allowance).settle(first, 0.3)
+        Ledger(root, SESSION, allowance).settle(first, 0.3, "answered")
         tell(pipes)
         answers = [hear(pipe) for pipe in pipes]
         assert sum(isinstance(answer, Reservation) for answer in answers) == 2
@@ -791,7 +868,10 @@ USD = st.integers(0, 40).map(lambda cents: cents / 100)
     most=st.integers(0, 12) | st.none(),
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["a", "b"]), USD | st.none(), st.sampled_from(["keep", "settle", "withdraw", "lose"])
+            st.sampled_from(["a", "b"]),
+            USD | st.none(),
+            st.sampled_from(["keep", "settle", "withdraw", "lose"]),
+            st.sampled_from(OUTCOMES),
         ),
         max_size=25,
     ),
@@ -799,14 +879,14 @@ USD = st.integers(0, 40).map(lambda cents: cents / 100)
 def test_whatever_is_asked_in_whatever_order_what_is_granted_fits(
     budget: float,
     most: int | None,
-    steps: list[tuple[str, float | None, str]],
+    steps: list[tuple[str, float | None, str, CallOutcome]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     root = tmp_path_factory.mktemp("exp")
     kept = ledger(root, budget, most)
     charges: list[float] = []
     unknown = made = 0
-    for model, estimate, then in steps:
+    for model, estimate, then, outcome in steps:
         answer = kept.reserve(model, estimate)
         if not isinstance(answer, Reservation):
             assert answer.reason.isprintable()
@@ -822,9 +902,9 @@ def test_whatever_is_asked_in_whatever_order_what_is_granted_fits(
         else:
             charges.append(known)
         if then == "settle":
-            kept.settle(answer, known)
+            kept.settle(answer, known, outcome)
         elif then == "lose":
-            kept.settle(answer, None)
+            kept.settle(answer, None, outcome)
         assert math.fsum(charges) <= budget + 1e-6
         assert most is None or made <= most
         spent = kept.spent()

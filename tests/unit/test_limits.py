@@ -155,6 +155,7 @@ def test_the_29th_of_february_is_one_of_a_leap_year() -> None:
         ("spend limit reached (daily; resets 2026-12-09 00:00 UTC)", utc(2026, 12, 9, 0, 0)),
         ("spend limit reached (daily; resets 2026-08-09 00:00 UTC)", None),
         ("resets at 2026-12-09T00:00:30Z", utc(2026, 12, 9, 0, 0)),
+        ("You will regain access on 2026-12-01 at 00:00 UTC.", utc(2026, 12, 1, 0, 0)),
         ("resets at 2026-12-09T00:00:30.123+05:30", utc(2026, 12, 8, 18, 30)),
         ("resets at 2026-12-09T00:00-0300", utc(2026, 12, 9, 3, 0)),
         ("resets 2026-13-09 00:00 UTC", None),

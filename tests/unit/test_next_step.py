@@ -12,10 +12,12 @@ from pytest_scylla.auditing.evidence import Policy
 from pytest_scylla.judging.settings import JudgeSettings
 from pytest_scylla.outcomes import AuditedExperiment, ItemOutcome, Selection
 from pytest_scylla.repair.actions import Action, Level
+from pytest_scylla.repair.remedies import ASKED_ENOUGH
 from pytest_scylla.report.next_step import next_command
 from pytest_scylla.settings import MOST_UNASKED, AgentSettings, GateSettings, RepairSettings, Settings
 
 RUN, SLOT = "T0/00/run_01", "T0/00/run_01/judge_01"
+BUDGET = ("--repair-budget=0.3",)
 HELD_BACK = "not-run: 51 judge calls are planned, more than 50"
 
 
@@ -28,13 +30,14 @@ def settings(level: Level | None = None, *, plan_only: bool = False, **changes: 
             plan_only,
             statuses=changes.pop("statuses", frozenset()),
             anyway=False,
-            retry=False,
+            retry=changes.pop("retry", False),
             fresh=changes.pop("fresh", False),
             max_wait=0.0,
-            budget_usd=None,
-            max_calls=None,
-            judge=JudgeSettings("claude", (), (), None, 1.0, 1.0, fallback=False),
+            budget_usd=changes.pop("budget_usd", None),
+            max_calls=changes.pop("max_calls", None),
+            judge=JudgeSettings("claude", (), (), None, 1.0, 1.0, fallback=changes.pop("fallback", False)),
             agent=AgentSettings("claude", (), (), ()),
+            terms=changes.pop("terms", ()),
         )
     return Settings(
         select=changes.pop("select", ()),
@@ -61,9 +64,10 @@ def leave(
     *,
     outcome: str = "failed",
     actions: tuple[Action, ...] = (),
+    remedy: str = "",
 ) -> None:
     """Leave an item that is not sound, and that takes a repair as far as ``level``."""
-    audited.keep(item_id, ItemOutcome("results", outcome, level=level, actions=actions))
+    audited.keep(item_id, ItemOutcome("results", outcome, remedy=remedy, level=level, actions=actions))
 
 
 def planned(level: Level = "judges", calls: int = 1, reason: str | None = None) -> Action:
@@ -150,7 +154,55 @@ def test_what_a_repair_could_not_do_is_not_tried_again(audited: AuditedExperimen
     assert next_command(audited, settings("judges")) == "pytest --repair-plan --scylla-exp=exp --repair-level=agents"
 
 
+@pytest.mark.parametrize(
+    ("reason", "terms"),
+    [
+        ("not-run: budget: budget of 0.30 USD: 0.25 spent or reserved, the next call is estimated at 0.25", BUDGET),
+        ("not-run: calls: at most 1 call: 1 made or under way", ("--repair-max-calls=1",)),
+    ],
+)
+def test_what_an_allowance_did_not_cover_is_planned_before_another_one_is_spent(
+    audited: AuditedExperiment, reason: str, terms: tuple[str, ...]
+) -> None:
+    leave(
+        audited, "judges", SLOT, outcome="not-run", actions=(Action("judges", "judge call", "refused", reason=reason),)
+    )
+    words = " ".join(terms)
+    assert next_command(audited, settings("judges", terms=terms)) == f"pytest --repair-plan --scylla-exp=exp {words}"
+    plan = settings("judges", plan_only=True, terms=terms)
+    assert next_command(audited, plan) == f"pytest --repair --scylla-exp=exp {words}"
+
+
+def test_what_was_asked_about_often_enough_is_asked_about_only_where_that_was_wanted(
+    audited: AuditedExperiment,
+) -> None:
+    for item_id in (SLOT, RUN):
+        leave(audited, "judges", item_id, remedy=str(ASKED_ENOUGH))
+    assert next_command(audited, settings()) == f"pytest --scylla-exp=exp --scylla-select={SLOT}"
+    assert next_command(audited, settings("judges", plan_only=True)) == ""
+    assert next_command(audited, settings("judges")) == ""
+    again = settings("judges", plan_only=True, retry=True)
+    assert next_command(audited, again) == "pytest --repair --scylla-exp=exp --repair-retry"
+    fallback = settings("judges", plan_only=True, fallback=True)
+    assert next_command(audited, fallback) == "pytest --repair --scylla-exp=exp"
+
+
 # What it says beside
+
+
+@pytest.mark.parametrize("allowed", [{"budget_usd": 0.3}, {"max_calls": 9}])
+def test_what_bounds_the_cost_or_chooses_who_is_asked_is_said_again(
+    audited: AuditedExperiment, allowed: dict[str, Any]
+) -> None:
+    terms = ("--scylla-judge=codex", "--scylla-agent=gemini", *BUDGET, "--repair-max-calls=9", "--repair-max-wait=60")
+    leave(audited, "judges", SLOT, outcome="not-run", actions=(planned(calls=51, reason="not-run: codex: a limit"),))
+    leave(audited, "agents", "T0/00/run_02")
+    words = " ".join(terms)
+    for plan_only in (True, False):
+        given = settings("judges", plan_only=plan_only, terms=terms, **allowed)
+        assert next_command(audited, given) == f"pytest --repair --scylla-exp=exp {words}"
+    further = settings("regenerate", terms=terms, **allowed)
+    assert next_command(audited, further) == f"pytest --repair-plan --scylla-exp=exp {words}"
 
 
 @pytest.mark.parametrize("calls", [MOST_UNASKED, MOST_UNASKED + 1])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pytest_scylla.calling.pauses import LONGEST, Pause, paused_until, pauses, set_pause
+from pytest_scylla.calling.pauses import LONGEST, Pause, pause_file, paused_until, pauses, set_pause
 from pytest_scylla.experiment.keeping import KEEPING, Keeping
 from pytest_scylla.experiment.records import open_experiment
 from pytest_scylla.experiment.writing import CannotWrite
@@ -327,6 +327,14 @@ def test_what_is_no_file_is_ignored(root: Path, keeping: Keeping, tmp_path: Path
     else:
         path.mkdir()
     assert ignored(root)
+
+
+def test_a_pause_whose_file_is_deleted_holds_no_longer(root: Path, keeping: Keeping) -> None:
+    set_pause(keeping, "claude", "opus", later(5), "limit")
+    set_pause(keeping, "claude", "haiku", later(5), "limit")
+    (root / pause_file("claude", "opus")).unlink()
+    assert paused_until(root, "claude", "opus", NOW) is None
+    assert paused_until(root, "claude", "haiku", NOW) is not None
 
 
 @pytest.mark.parametrize("name", [KEEPING, f"{KEEPING}/pauses"])

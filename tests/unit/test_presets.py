@@ -21,6 +21,7 @@ from pytest_scylla.calling.presets import (
     filled,
     own_command,
     reduced,
+    without_secrets,
 )
 from pytest_scylla.options import COMMAND_LINES
 
@@ -258,6 +259,13 @@ SECRETS = {
 )
 def test_a_command_gets_the_usual_and_what_its_preset_needs(preset: Preset, needed: set[str]) -> None:
     assert reduced({**ENVIRON, **SECRETS}, preset) == {**ENVIRON, **{name: SECRETS[name] for name in needed}}
+
+
+def test_what_runs_an_agents_work_gets_no_proxy_either_for_there_may_be_a_password_in_it() -> None:
+    proxies = {f"{name}_proxy": "http://me:secret@proxy" for name in ("http", "https", "all")}
+    proxies |= {name.upper(): value for name, value in proxies.items()}
+    found = without_secrets({**ENVIRON, **SECRETS, **proxies})
+    assert found == {name: value for name, value in ENVIRON.items() if "proxy" not in name.lower()}
 
 
 def test_further_variables_are_given_by_name_or_pattern() -> None:

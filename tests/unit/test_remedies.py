@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,11 @@ import pytest_scylla
 from benchmarks.synthetic import judgment, response
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY, Policy
 from pytest_scylla.auditing.run import examine
+from pytest_scylla.experiment.attempts import keep_attempt
+from pytest_scylla.experiment.keeping import Keeping
 from pytest_scylla.repair.plan import make_plan
 from pytest_scylla.repair.regenerate import regenerate
-from pytest_scylla.repair.remedies import Remedy, remedies
+from pytest_scylla.repair.remedies import ASKED_ENOUGH, Remedy, remedies
 
 RUN = "T1/02/run_01"
 Damage = Callable[[Path], object]
@@ -183,6 +187,55 @@ def test_an_experiment_with_one_judge_speaks_of_one_judge_call(experiment_dir: P
     lose("judge", "run_result.json")(experiment_dir / RUN)
     found = remedies_in(experiment_dir)
     assert (found["run"][1].cost, found["judge_01"][1].cost) == ("1 judge call", "1 judge call")
+
+
+def ask(root: Path, number: int, unusable: str | None = "no verdict", times: int = 1) -> None:
+    """Keep answers of the judge of a slot; they hold a verdict where ``unusable`` is ``None``."""
+    experiment = pytest_scylla.load(root)
+    (slot,) = [
+        slot
+        for run in experiment.runs()
+        if str(run) == RUN
+        for slot, _ in experiment.slots(run)
+        if slot.number == number
+    ]
+    answer = response(judgment(0.7)).encode() if unusable is None else b"No."
+    with Keeping(root) as keeping:
+        for _ in range(times):
+            keep_attempt(
+                keeping,
+                slot,
+                model=experiment.config.judge_models[number - 1],
+                prompt_sha256=hashlib.sha256((root / RUN / "judge_prompt.md").read_bytes()).hexdigest(),
+                ended_at=datetime(2026, 12, 31, tzinfo=timezone.utc),
+                seconds=1.0,
+                cost_usd=None,
+                failure=None,
+                unusable=unusable,
+                response=answer,
+                stdout=answer,
+                stderr=b"",
+            )
+
+
+def test_a_run_all_of_whose_judges_were_asked_often_enough_waits_for_somebody_to_say_so(experiment_dir: Path) -> None:
+    LOSE_ALL_JUDGING(experiment_dir / RUN)
+    for number in (1, 2, 3):
+        ask(experiment_dir, number, times=3)
+    for _, remedy in remedies_in(experiment_dir).values():
+        assert remedy == ASKED_ENOUGH
+        assert str(remedy).startswith("none until --repair-retry")
+
+
+def test_a_run_is_free_only_where_a_judges_answer_was_kept(experiment_dir: Path) -> None:
+    LOSE_ALL_JUDGING(experiment_dir / RUN)
+    ask(experiment_dir, 1, times=3)
+    ask(experiment_dir, 2, times=3)
+    assert remedies_in(experiment_dir)["run"][1].cost == "1 judge call"
+    ask(experiment_dir, 3, unusable=None)
+    found = remedies_in(experiment_dir)
+    assert (found["run"][1].level, found["run"][1].cost) == ("judges", "free")
+    assert [found[f"judge_0{number}"][1].cost for number in (1, 2, 3)] == ["", "", "free"]
 
 
 def test_a_sound_run_needs_nothing(experiment_dir: Path) -> None:

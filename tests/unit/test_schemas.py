@@ -29,6 +29,7 @@ from pytest_scylla.experiment.schemas import (
     schema_directory,
 )
 from pytest_scylla.experiment.strict_json import Json
+from pytest_scylla.experiment.wording import printable
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 every_kind = pytest.mark.parametrize("kind", KINDS)
@@ -500,9 +501,26 @@ def test_a_message_is_one_printable_line_whatever_the_document_holds(text: str) 
     for problem in found:
         for shown in (problem.pointer, problem.message):
             assert shown.isprintable()
-            assert "::" not in shown
+            assert not re.search(r"(?<!\w)::|::(?!\w)", shown)
             assert "##" not in shown
             assert len(shown) < 500
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("exp/T0/00/run_01::judge_02", "exp/T0/00/run_01::judge_02"),
+        ("::error", r":\x3aerror"),
+        (" ::error", r" :\x3aerror"),
+        ("\n::error", r"\n:\x3aerror"),
+        ("the end::", r"the end:\x3a"),
+        ("a::error::b", r"a:\x3aerror:\x3ab"),
+        ("a:::b", r"a:\x3a:b"),
+        ("a##[error]b", r"a#\x23[error]b"),
+    ],
+)
+def test_only_one_pair_of_colons_inside_of_a_word_is_shown_as_it_is(text: str, shown: str) -> None:
+    assert printable(text) == shown
 
 
 RUN = "/data/exp/T0/00/run_01"
