@@ -8,7 +8,8 @@ Collecting reads no file: what is expected is known from the experiment, and eve
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -300,8 +301,8 @@ class RunNode(ItemsNode):
             if settings.repair.plan_only:
                 asking = self.config.stash[ASKING]
                 executed = asking.plan_execution(self, regenerate) if self.asks_for_agent else {}
-                # One that is refused leaves its slots to their judges.
-                self.was_executed = any(action.outcome == "refused" for action in executed.get("run", ()))
+                # One that is refused, or not due, leaves its slots to their judges.
+                self.was_executed = all(action.outcome == "refused" for action in executed.get("run", ()))
                 after, actions = plan_items(
                     audited, self.run, settings, regenerate, admits, asking.terms, self.slots_to_judge
                 )
@@ -458,10 +459,15 @@ class ItemOfRun(ScyllaItem):
         return repair is not None and not repair.plan_only and self.parent.asks_for_agent
 
     @property
-    def asks_for_judge(self) -> bool:
-        """Whether its test asks a judge, once what survives was rebuilt."""
+    def slots_to_ask_about(self) -> list[str]:
+        """The names of the slots that its test asks a judge about, once what survives was rebuilt."""
         repair = self.parent.experiment_node.settings.repair
-        return repair is not None and not repair.plan_only and self.name in self.parent.slots_to_judge
+        return [] if repair is None or repair.plan_only else self.parent.slots_to_judge
+
+    @property
+    def asks_for_judge(self) -> bool:
+        """Whether its test asks a judge."""
+        return bool(self.slots_to_ask_about)
 
     def repair(self, regenerate: Regenerate) -> None:
         """Rebuild what survives of the run, on behalf of this item."""
@@ -485,13 +491,14 @@ class ItemOfRun(ScyllaItem):
             self.acted_on = (run, *others)
         run.tell_refusals()
 
-    def ask(self, judge: Callable[[], Judge], regenerate: Regenerate) -> None:
-        """Ask the judge for this slot's judgment, unless it is not to be asked in this session."""
+    def ask(self, slot: str, judge: Callable[[], Judge], regenerate: Regenerate) -> None:
+        """Ask the judge for a slot's judgment, unless it is not to be asked in this session."""
         asking, run = self.config.stash[ASKING], self.parent
         if asking.held_back:
-            run.plan_call(regenerate, self.name, asking.held_back)
+            run.plan_call(regenerate, slot, asking.held_back)
         else:
-            self.acted_on = (run, *asking.judge(run, self.name, judge(), regenerate))
+            others = asking.judge(run, slot, judge(), regenerate)
+            self.acted_on = tuple(dict.fromkeys((*self.acted_on, run, *others)))
         run.tell_refusals()
 
     def put_right(self, fixture: Callable[[str], Any]) -> None:
@@ -500,16 +507,52 @@ class ItemOfRun(ScyllaItem):
             self.repair(fixture("scylla_regenerate"))
         if self.asks_for_agent:
             self.execute(fixture)
-        if self.asks_for_judge:
-            self.ask(lambda: fixture("scylla_judge"), fixture("scylla_regenerate"))
+        for slot in self.slots_to_ask_about:
+            self.ask(slot, lambda: fixture("scylla_judge"), fixture("scylla_regenerate"))
 
 
 class RunItem(ItemOfRun):
-    """A run."""
+    """A run. Its verdict rests on its slots', so where these may run later, or elsewhere, it has them judged itself."""
+
+    @property
+    def slots_to_ask_about(self) -> list[str]:
+        """The names of the slots that are left, but for those whose judge raised something, which their items show.
+
+        Where they come first, what is left is of no use: an item that took its worker down is not started again.
+        """
+        if self.parent.experiment_node.audited.in_order:
+            return []
+        left = super().slots_to_ask_about
+        return [slot for slot in left if not self.config.stash[ASKING].is_broken(self.parent, slot)]
+
+    def ask(self, slot: str, judge: Callable[[], Judge], regenerate: Regenerate) -> None:
+        """Ask the judge for a slot's judgment; what it raises is left to the slot's own item."""
+        with suppress(Exception):
+            super().ask(slot, judge, regenerate)
 
 
 class JudgeSlotItem(ItemOfRun):
     """A judge slot."""
+
+    @property
+    def slots_to_ask_about(self) -> list[str]:
+        """Its own name, if it is left."""
+        return [slot for slot in super().slots_to_ask_about if slot == self.name]
+
+
+def runs_behind_their_slots(items: Sequence[pytest.Item]) -> Iterator[pytest.Item]:
+    """The items in their order, but for runs that come before a slot of theirs: those follow behind their last one."""
+    last = {item.parent: item for item in items if isinstance(item, JudgeSlotItem)}
+    held: dict[pytest.Collector, pytest.Item] = {}
+    for item in items:
+        if isinstance(item, RunItem) and item.parent in last:
+            held[item.parent] = item
+            continue
+        yield item
+        if isinstance(item, JudgeSlotItem) and last[item.parent] is item:
+            del last[item.parent]
+            if item.parent in held:
+                yield held[item.parent]
 
 
 class TierItem(ScyllaItem):

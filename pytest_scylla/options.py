@@ -141,7 +141,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair-retry",
         action="store_true",
-        help="ask again also for slots for which a judge was asked as often as allowed, and gave no verdict",
+        help="ask again also where a judge was asked as often as allowed and gave no verdict, or an agent was run as often "
+        "and the run failed",
     )
     group.addoption(
         "--scylla-judge",

@@ -14,7 +14,7 @@ from .experiment.errors import ExperimentError
 from .experiment.expected import load_experiment
 from .experiment.layout import TIER, run_named_in
 from .invocation import Inside
-from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem, WholeItem
+from .nodes import ExperimentNode, InvocationDirectory, RunNode, ScyllaItem, WholeItem, runs_behind_their_slots
 from .outcomes import NOT_AUDITED, WHOLES, AuditedExperiment, ItemOutcome, Selection, unique_names
 from .protocol import attach_outcome, user_properties
 from .report import terminal
@@ -119,8 +119,13 @@ class AuditSession:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> Generator[None, object, object]:
-        """Let what follows from runs come after them, in its own order, whatever order others made of the items."""
+        """Let what follows from others come after them, whatever order others made of the items.
+
+        A run's verdict follows from its slots where these may be repaired; what follows from runs has its own order.
+        """
         result = yield
+        if self._settings.repair is not None:
+            items[:] = runs_behind_their_slots(items)
         wholes = [item for item in items if isinstance(item, WholeItem)]
         for item in sorted(wholes, key=lambda item: WHOLES.index(item.item_id)):
             node = item.parent.experiment_node

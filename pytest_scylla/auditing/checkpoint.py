@@ -18,15 +18,13 @@ from ..experiment.checkpoint import (
     Checkpoint,
     State,
     checkpoint_record,
-    config_hash,
     configuration_record,
-    is_hash_of,
+    differences,
 )
 from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
-from ..experiment.layout import CONFIG, RunId
+from ..experiment.layout import RunId
 from ..experiment.records import Record, open_experiment
-from ..experiment.strict_json import Json
 from ..experiment.wording import describe
 from .findings import RUN_STATUSES, Finding, RunStatus, finding, problem_finding
 from .run import RunAudit
@@ -55,19 +53,20 @@ _EXPECTED = {
 class RunFacts:
     """What the disk proves of a run: its status, and whether its judges passed it.
 
-    ``judge_passed`` is ``None`` where a judgment is lacking.
+    ``judge_passed`` is ``None`` where a judgment is lacking. ``has_workspace``: its workspace is still there.
     """
 
     status: RunStatus
     judge_passed: bool | None
+    has_workspace: bool = False
 
     @classmethod
     def of(cls, audit: RunAudit) -> RunFacts:
         """What the audit of a run proves: its consensus, or, if that is lost, what all its judges amount to."""
         if audit.status != "results":
-            return cls(audit.status, audit.passed)
+            return cls(audit.status, audit.passed, audit.has_workspace)
         consensus = audit.consensus_of_slots
-        return cls(audit.status, None if consensus is None else consensus.passed)
+        return cls(audit.status, None if consensus is None else consensus.passed, audit.has_workspace)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,28 +131,17 @@ def checkpoint_status(findings: Sequence[Finding]) -> CheckpointStatus:
     return "stale" if codes else "sound"
 
 
-def differences(checkpoint: Mapping[str, Json], config: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
-    """Where a sound checkpoint names another configuration than ``config``: JSON pointers, and what is there instead.
-
-    Nothing differs from a configuration that is not known.
-    """
-    if not config:
-        return
-    stored, named = checkpoint["config_hash"], checkpoint["experiment_id"]
-    if not is_hash_of(stored, config):
-        message = f"expected the hash of {CONFIG}, {describe(config_hash(config))}, found {describe(stored)}"
-        yield "/config_hash", message
-    if named != config["experiment_id"]:
-        yield "/experiment_id", f"expected {describe(config['experiment_id'])}, as in {CONFIG}, found {describe(named)}"
-
-
 def faults_of(checkpoint: Checkpoint, runs: Mapping[RunId, RunFacts]) -> Iterator[Fault]:
     """The runs that the checkpoint has wrong, in their order.
 
-    A run in conflict, or an unsafe one, proves nothing, so whatever is recorded of it stands.
+    A run in conflict, or an unsafe one, proves nothing, so whatever is recorded of it stands. So does that a run
+    passed, while its workspace is there, however much of its other files is lost: that word keeps it from being run
+    again.
     """
     for run, facts in runs.items():
         proven = _proven(facts)
+        if facts.has_workspace and proven == (None,) and checkpoint.ending_of(run) == "passed":
+            continue
         if proven and not any(_agrees(checkpoint, run, state) for state in proven):
             yield _fault(checkpoint, run, facts, proven)
 

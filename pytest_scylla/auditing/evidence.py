@@ -128,13 +128,14 @@ class SlotEvidence:
 class RunEvidence:
     """What lies in a run. ``folder`` is "absent" also where the directory holds nothing but prompts.
 
-    ``also_at`` names further places where the run lies. ``agent`` and ``judge`` are the two directories.
-    ``extra_slots`` are beyond the configuration.
+    ``also_at`` names further places where the run lies. ``has_workspace``: the agent's workspace is still there.
+    ``agent`` and ``judge`` are the two directories. ``extra_slots`` are beyond the configuration.
     """
 
     run: RunId
     folder: Blob
     also_at: tuple[str, ...]
+    has_workspace: bool
     agent: Blob
     judge: Blob
     output: Blob
@@ -196,7 +197,8 @@ def read_run(experiment: Experiment, run: RunId, policy: Policy) -> RunEvidence:
             # A file in the place of one layout's directory is no second run.
             held = [place for place in held if place[0].state != "malformed"] or held
             if not held:
-                return _read(experiment, run, Blob(found[0][0].file, "absent"), None, (), policy)
+                nothing = _read(experiment, run, Blob(found[0][0].file, "absent"), None, (), policy)
+                return replace(nothing, has_workspace=any(_has_workspace(folder) for _, folder in found))
             (blob, folder), others = held[0], tuple(other.file for other, _ in held[1:])
             return _with_attempts(root, _read(experiment, run, blob, folder, others, policy), policy)
         finally:
@@ -252,6 +254,10 @@ def _is_bare(blob: Blob, folder: Folder | None) -> bool:
     return blob.state == "absent" or (folder is not None and _PROMPTS.issuperset(folder.names()))
 
 
+def _has_workspace(folder: Folder | None) -> bool:
+    return folder is not None and folder.kind("workspace") == "directory"
+
+
 def _read(
     experiment: Experiment, run: RunId, place: Blob, folder: Folder | None, others: tuple[str, ...], policy: Policy
 ) -> RunEvidence:
@@ -266,6 +272,7 @@ def _read(
             run=run,
             folder=place,
             also_at=others,
+            has_workspace=_has_workspace(folder),
             agent=agent_at,
             judge=judge_at,
             slots=tuple(reader.slot(judge, judge_at, slot, model) for slot, model in experiment.slots(run)),

@@ -331,6 +331,12 @@ CODES: dict[str, Code] = {
     "report-missing": Code(
         "warning", "A Markdown report of a subtest, a tier or the experiment is absent.", "It was lost.", _FROM_RUNS
     ),
+    "report-stale": Code(
+        "warning",
+        "A Markdown report of a subtest, a tier or the experiment says something else than the records beside it.",
+        "It was cut off, or somebody edited it.",
+        _FROM_RUNS,
+    ),
 }
 
 

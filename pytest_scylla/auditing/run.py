@@ -22,7 +22,7 @@ class RunAudit:
     """The verdict on one run and its judge slots.
 
     ``score`` (0 to 1) and ``passed`` are the consensus of a ``completed`` run, else ``None``. ``cost_usd`` is what the
-    agent's own records say it cost, ``None`` where none says it.
+    agent's own records say it cost, ``None`` where none says it. ``has_workspace``: its workspace is still there.
     """
 
     run: RunId
@@ -32,6 +32,7 @@ class RunAudit:
     score: float | None = None
     passed: bool | None = None
     cost_usd: float | None = None
+    has_workspace: bool = False
 
     @property
     def consensus_of_slots(self) -> Consensus | None:
@@ -76,7 +77,7 @@ def conclude(case: Case) -> RunAudit:
         score, passed = evidence.run_result.data["judge_score"], evidence.run_result.data["judge_passed"]
     own = usage_of_reply(case.output)
     cost = own.cost_usd if own is not None else evidence.result.data.get("cost_usd")
-    return RunAudit(evidence.run, status, findings, slots, score, passed, cost)
+    return RunAudit(evidence.run, status, findings, slots, score, passed, cost, evidence.has_workspace)
 
 
 @contextmanager

@@ -47,6 +47,11 @@ class SlotAudit:
         return self.status == "complete"
 
     @property
+    def exhausted(self) -> bool:
+        """Whether its judge was asked as often as is enough, and gave no verdict."""
+        return any(found.code == "exhausted" for found in self.findings)
+
+    @property
     def verdict(self) -> Verdict | None:
         """The judgment as a verdict, if the slot is complete."""
         if self.judgment is None or self.score is None or self.passed is None:

@@ -10,14 +10,14 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from .expected import Experiment
 from .keeping import KEEPING, Keeping
@@ -135,6 +135,14 @@ def checkpoint_record(root: Folder) -> Record:
     return record if problem is None else record._replace(state="invalid", data={}, problems=(problem,))
 
 
+def said_of(root: Folder, run: RunId) -> State | None:
+    """What ``completed_runs`` says of ``run``, also where another part of the checkpoint breaks its schema."""
+    record = checkpoint_record(root)
+    data = parse_object(record.raw) if record.state == "invalid" else record.data
+    ending = Checkpoint(data).ending_of(run)
+    return ending if ending in get_args(State) else None
+
+
 def configuration_record(root: Folder) -> Record:
     """Read the whole configuration of the experiment ``root``."""
     return as_record(read_below(root, CONFIG)._replace(file=CONFIG), "experiment")
@@ -152,6 +160,21 @@ def config_hash(config: Mapping[str, Json]) -> str:
 def is_hash_of(stored: str, config: Mapping[str, Json]) -> bool:
     """Whether ``stored`` is the hash of ``config`` by the rule of any known version of the program."""
     return any(stored == _hash(config, left_out, added) for left_out, added in _HASHED)
+
+
+def differences(checkpoint: Mapping[str, Json], config: Mapping[str, Json]) -> Iterator[tuple[str, str]]:
+    """Where a sound checkpoint names another configuration than ``config``: JSON pointers, and what is there instead.
+
+    Nothing differs from a configuration that is not known.
+    """
+    if not config:
+        return
+    stored, named = checkpoint["config_hash"], checkpoint["experiment_id"]
+    if not is_hash_of(stored, config):
+        message = f"expected the hash of {CONFIG}, {describe(config_hash(config))}, found {describe(stored)}"
+        yield "/config_hash", message
+    if named != config["experiment_id"]:
+        yield "/experiment_id", f"expected {describe(config['experiment_id'])}, as in {CONFIG}, found {describe(named)}"
 
 
 def _hash(config: Mapping[str, Json], left_out: Sequence[str], added: Mapping[str, Json]) -> str:
@@ -310,22 +333,27 @@ def update_checkpoint(experiment: Experiment, keeping: Keeping, states: Mapping[
     Any number of processes, also on other hosts that share the directory, may do so at once. What cannot be relied on
     of the checkpoint that is there goes to the quarantine, and is made anew from the configuration.
 
-    :raises CannotWrite: it cannot be written, something else is in its place, or it is of an unknown version.
+    :raises CannotWrite: it cannot be written, something else is in its place, it is of an unknown version, or was
+        written under another configuration.
     """
 
     def renew(record: Record) -> Renewal | None:
         now = datetime.now(timezone.utc)
-        if record.sound:
-            renewed = with_runs(record.data, states, now)
-            return None if renewed == record.data else Renewal(renewed)
         config = configuration_record(keeping.experiment)
-        if not config.sound:
-            raise CannotWrite(f"{CHECKPOINT}: {CONFIG} is {config.state}")
-        new = new_checkpoint(experiment.root, config.data, now, "interrupted")
-        try:
-            return Renewal(with_runs(readable_part(record, new), states, now), ())
-        except UnknownVersion as error:
-            raise CannotWrite(f"{CHECKPOINT}: {error}") from error
+        data = record.data
+        if not record.sound:
+            if not config.sound:
+                raise CannotWrite(f"{CHECKPOINT}: {CONFIG} is {config.state}")
+            try:
+                data = readable_part(record, new_checkpoint(experiment.root, config.data, now, "interrupted"))
+            except UnknownVersion as error:
+                raise CannotWrite(f"{CHECKPOINT}: {error}") from error
+        for _, message in differences(data, config.data):
+            raise CannotWrite(f"{CHECKPOINT}: {message}")
+        renewed = with_runs(data, states, now)
+        if record.sound:
+            return None if renewed == data else Renewal(renewed)
+        return Renewal(renewed, ())
 
     return rewrite_checkpoint(keeping, renew) is not None
 

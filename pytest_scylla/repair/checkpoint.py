@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 
-from ..auditing.checkpoint import RunFacts, audit_checkpoint, differences, faults_of, read_checkpoint
+from ..auditing.checkpoint import RunFacts, audit_checkpoint, faults_of, read_checkpoint
 from ..experiment.checkpoint import (
     Checkpoint,
     Renewal,
     UnknownVersion,
     configuration_record,
+    differences,
     new_checkpoint,
     readable_part,
     rewrite_checkpoint,

@@ -15,7 +15,7 @@ from ..experiment.layout import RunId
 from ..experiment.records import Blob, Folder, open_below
 from ..experiment.writing import CannotWrite, directory, move, naming
 from .contract import CannotPrepare
-from .workspace import WORKSPACE, after_move, before_move
+from .workspace import WORKSPACE, after_return, before_move
 
 FAILED = ".failed"
 
@@ -70,7 +70,23 @@ def bring_back(experiment: Experiment, keeping: Keeping, run: RunId, archived: s
     before, after = _workspaces(experiment, archived, place)
     if after.is_dir():
         with suppress(CannotPrepare):  # it is where it was to go; only git may not know
-            after_move(experiment, before, after)
+            after_return(experiment, before, after)
+
+
+def remove_empty(keeping: Keeping, place: str) -> bool:
+    """Remove the directory of a run in ``place``, if it is empty; return whether nothing is there then.
+
+    :raises CannotWrite: something else has the place of its subtest.
+    """
+    with _subtest(keeping, place) as subtest:
+        if subtest is not None:
+            try:
+                os.rmdir(place.rpartition("/")[2], dir_fd=subtest.descriptor)
+            except FileNotFoundError:
+                return True
+            except OSError:
+                return False
+    return True
 
 
 def _subtest(keeping: Keeping, place: str) -> AbstractContextManager[Folder | None]:
@@ -130,7 +146,7 @@ def _registered(experiment: Experiment, old: str, new: str) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(CannotPrepare):
-            before_move(experiment, after, before)
+            after_return(experiment, after, before)
         raise
 
 

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import NamedTuple
 
 from ..calling.failures import CallFailed
-from ..experiment.checkpoint import Checkpoint, State, checkpoint_record, configuration_record, update_checkpoint
+from ..experiment.checkpoint import State, configuration_record, said_of, update_checkpoint
 from ..experiment.expected import Experiment
 from ..experiment.keeping import Keeping
 from ..experiment.layout import RunId
 from ..experiment.records import Folder, has_directory, read_below
 from ..experiment.strict_json import Json
 from ..experiment.wording import printable
-from ..experiment.writing import directory_below, naming, write_new
+from ..experiment.writing import CannotWrite, directory, directory_below, naming, remove, write_new
 from . import pending
-from .archive import archive_run, attempts_at, bring_back
+from .archive import archive_run, attempts_at, bring_back, remove_empty
 from .contract import AgentReply, AgentRequest, CannotPrepare, Workspace, WorkspaceRequest
 from .pending import Pending
 from .prompts import task_prompt
 from .terms import AgentTerms
-from .workspace import WORKSPACE
+from .workspace import WORKSPACE, remove_workspace, restore_workspace
 
 _Contents = frozenset[tuple[str, int, int, int]]
-"""What is below a directory: each path with its mode, size and time of change."""
+"""What is below a directory: each path with its mode and, unless it is a directory, its size and time of change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class _Before:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An attempt that is ready for its agent; ``untouched`` is the state of its workspace then."""
+    """An attempt that is ready for its agent; ``untouched`` is the state of its run then."""
 
     request: AgentRequest
     workspace: Workspace
@@ -52,12 +53,16 @@ class Prepared:
 
 
 class Ended(NamedTuple):
-    """An execution that came to its end; ``reason`` is why that is no good one, if it is not."""
+    """An execution that came to its end; ``reason`` is why that is no good one, if it is not.
+
+    ``restored``: the workspace was removed since, and holds what the agent had committed, no more.
+    """
 
     request: AgentRequest
     workspace: Workspace
     reply: AgentReply
     reason: str | None = None
+    restored: bool = False
 
 
 def broken_off(request: AgentRequest, workspace: Workspace, failure: CallFailed) -> Ended:
@@ -86,7 +91,7 @@ class Attempt:
 
     def recorded(self, root: Folder) -> State | None:
         """What the checkpoint says of the run."""
-        return Checkpoint(checkpoint_record(root).data).ending_of(self._run)
+        return said_of(root, self._run)
 
     def make_ready(self, keeping: Keeping, place: str) -> Prepared:
         """What the agent is given now: what a failed call left as it was, or a new attempt.
@@ -96,31 +101,45 @@ class Attempt:
         :raises CannotWrite: something cannot be moved or written.
         """
         known = self.prepared
-        if known is None or _contents(known.workspace.path) != known.untouched:
+        if known is None or not _is_untouched(known):
             known = self._prepare(keeping, place)
         pending.begin(keeping, self._run, self._about(known))
         self.prepared = known
         return known
 
-    def leave_to_others(self, keeping: Keeping) -> None:
-        """Forget an attempt that is not there any more: while it waited, another session may have run the agent."""
-        if self.prepared is not None and pending.unfinished(keeping, self._run) != self._about(self.prepared):
-            self._before = self.prepared = None
-
     def undo(self, keeping: Keeping) -> None:
-        """Put what was there before back in its place; what there is of this attempt goes to the archive.
+        """Put what was there before back in its place.
+
+        What this attempt made is removed, as long as nobody has touched it; else it goes to the archive.
 
         :raises CannotWrite: something cannot be moved or written.
         """
-        before, self._before, self.prepared = self._before, None, None
+        before, self._before = self._before, None
+        prepared, self.prepared = self.prepared, None
         if before is None:
             return
         pending.end(keeping, self._run)
-        archive_run(self._experiment, keeping, self._run, before.place)
+        if not self._remove(keeping, before.place, prepared):
+            archive_run(self._experiment, keeping, self._run, before.place)
         if before.archived is not None:
             bring_back(self._experiment, keeping, self._run, before.archived, before.place)
         if before.recorded is not None:
             update_checkpoint(self._experiment, keeping, {self._run: before.recorded})
+
+    def _remove(self, keeping: Keeping, place: str, prepared: Prepared | None) -> bool:
+        """Remove what was made for the agent, if nobody has touched it; return whether nothing is left of it."""
+        if prepared is not None:
+            if not _is_untouched(prepared):
+                return False
+            try:
+                remove_workspace(self._experiment, prepared.workspace)
+                with directory_below(keeping.experiment, place.split("/")) as run:
+                    with directory(run, "agent") as agent:
+                        remove(agent, "prompt.md")
+                    os.rmdir("agent", dir_fd=run.descriptor)
+            except (CannotPrepare, CannotWrite, OSError):
+                return False
+        return remove_empty(keeping, place)
 
     def finish(self, keeping: Keeping) -> None:
         """Let it be, now that all of its files are in their place."""
@@ -134,7 +153,7 @@ class Attempt:
         if recover is None or found is None or found.model != self._model:
             return None
         prompt = read_below(keeping.experiment, f"{place}/agent/prompt.md").data
-        if _digest(prompt) != found.prompt_sha256 or not has_directory(keeping.experiment, f"{place}/{WORKSPACE}"):
+        if _digest(prompt) != found.prompt_sha256:
             return None
         workspace = Workspace(self._experiment.root / place / WORKSPACE, found.branch, found.base_commit)
         config = configuration_record(keeping.experiment).data
@@ -142,8 +161,14 @@ class Attempt:
         try:
             reply = recover(request)
         except CallFailed as failure:
-            return None if failure.of_the_place else broken_off(request, workspace, failure)
-        return None if reply is None else Ended(request, workspace, reply)
+            ended = None if failure.of_the_place else broken_off(request, workspace, failure)
+        else:
+            ended = None if reply is None else Ended(request, workspace, reply)
+        if ended is not None and not has_directory(keeping.experiment, f"{place}/{WORKSPACE}"):
+            with suppress(CannotPrepare):  # what the agent changed is not known then
+                restore_workspace(self.workspace_request(place, found.attempt), workspace)
+                ended = ended._replace(restored=True)
+        return ended
 
     def _about(self, prepared: Prepared) -> Pending:
         request, workspace = prepared.request, prepared.workspace
@@ -166,7 +191,7 @@ class Attempt:
         with naming(f"{place}/agent/prompt.md"), directory_below(keeping.experiment, parts) as folder:
             write_new(folder, "prompt.md", prompt)
         request = self._request(place, prompt, workspace, number, config.data)
-        return Prepared(request, workspace, _contents(workspace.path))
+        return Prepared(request, workspace, _contents(request, workspace))
 
     def _archive(self, keeping: Keeping, place: str) -> _Before:
         """Archive what was in the run's place before; if it passed, the checkpoint is not to say so any more."""
@@ -201,10 +226,17 @@ def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
 
 
-def _contents(path: Path) -> _Contents:
+def _is_untouched(prepared: Prepared) -> bool:
+    return _contents(prepared.request, prepared.workspace) == prepared.untouched
+
+
+def _contents(request: AgentRequest, workspace: Workspace) -> _Contents:
+    """What is in a run and in its workspace, which somebody else than the plugin may have made a link of."""
     found = set()
-    for folder, names, files in os.walk(path):
-        for name in (*names, *files):
-            status = os.lstat(os.path.join(folder, name))
-            found.add((os.path.join(folder, name), status.st_mode, status.st_size, status.st_mtime_ns))
+    for top in (request.prompt_file.parents[1], workspace.path):
+        for folder, names, files in os.walk(top):
+            for name in (*names, *files):
+                status = os.lstat(os.path.join(folder, name))
+                size, changed = (0, 0) if stat.S_ISDIR(status.st_mode) else (status.st_size, status.st_mtime_ns)
+                found.add((os.path.join(folder, name), status.st_mode, size, changed))
     return frozenset(found)

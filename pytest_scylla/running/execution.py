@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from functools import partial
 
 from ..auditing.evidence import Policy
@@ -34,9 +34,9 @@ from . import pending
 from .archive import attempts_at
 from .attempt import Attempt, Ended, broken_off
 from .contract import AgentReply, CannotPrepare
-from .prompts import PromptLost
+from .prompts import PromptLost, require_prompts
 from .storing import store
-from .terms import AgentTerms
+from .terms import AgentTerms, executions_in
 from .workspace import WORKSPACE, check_workspace
 
 AGENT_RUN = "agent run"
@@ -46,8 +46,6 @@ TO_RUN = ("missing", "failed", "partial")
 
 _ENDED = ("completed", "results")
 """The statuses of a run whose agent came to an end that can be judged."""
-
-_MOMENT = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,7 @@ class _NotPrepared(CallFailed):
     """The agent cannot run, since there is nothing for it to work in, or on."""
 
     of_the_place = True
+    made = False
 
 
 class RunExecution:
@@ -122,16 +121,26 @@ class RunExecution:
 
         :raises ExperimentGone: the experiment itself can no longer be opened.
         """
-        try:
-            with run_locked(self._experiment, self._run) as keeping:
-                self._attempt.leave_to_others(keeping)
-                self._attempt.undo(keeping)
-        except CannotWrite as error:
-            return self._unchanged("failed", printable(str(error)))
         return self._not_run(reason)
 
-    def objection(self, case: Case, audit: RunAudit) -> str:
-        """Why the agent may not run, by what is known before anything is written; "" where it may."""
+    def is_due(self, audit: RunAudit) -> bool:
+        """Whether the agent is to run: it did not come to its end, or it is to run anew.
+
+        One that ran anew and was not judged by all since, or that another session ran meanwhile, is not run once more
+        for that: what it did is to be judged.
+        """
+        if audit.status in TO_RUN or not self._anew:
+            return audit.status in TO_RUN
+        times = (call.time for call in executions_in(self._experiment.root) if call.item == str(self._run))
+        last = max(times, default=None)
+        judged = all(slot.complete or slot.exhausted for slot in audit.slots)
+        return last is None or (judged and last < self._terms.since)
+
+    def objection(self, case: Case, audit: RunAudit, *, cloning: bool = False) -> str:
+        """Why the agent may not run, by what is known before anything is moved; "" where it may.
+
+        :param cloning: clone the task's repository where the experiment has lost its own.
+        """
         if case.evidence.also_at:
             return f"it is also at {printable(case.evidence.also_at[0])}: remove one of them"
         name_it = f"name it, --scylla-select={self._run}"
@@ -142,40 +151,45 @@ class RunExecution:
             passed = self._attempt.recorded(root) == "passed"
             if passed and not self._named and has_directory(root, f"{place}/{WORKSPACE}"):
                 return f"the checkpoint calls it passed, and its workspace is there: {name_it}"
+            try:
+                require_prompts(root)
+            except PromptLost as lost:
+                return f"{lost} (evidence-gone)"
+        ran = self._terms.executions(self._experiment, self._run)
+        if ran >= self._policy.attempts and not (self._named or self._terms.retry):
+            return f"exhausted: its agent ran {ran} times, and the run is {audit.status}; --repair-retry runs it again"
         if not self._model:
             return "the configuration names no agent model"
         if self._own_workspaces:
             return ""
         try:
+            if cloning:
+                self._terms.clone_if_lost(self._experiment)
             check_workspace(self._attempt.workspace_request(place, 1))
         except CannotPrepare as error:
             return str(error)
         return ""
 
     def _execute(self, keeping: Keeping) -> Executed | Waiting:
-        self._attempt.leave_to_others(keeping)
         case, audit = examine(self._experiment, self._run, self._policy)
         place = self._place(keeping.experiment, case)
-        new = self._attempt.prepared is None
-        if new:
-            self._faults = tuple(found.code for found in audit.findings if found.severity == "error")
-        if new and audit.status in TO_RUN and (ended := self._attempt.recover(keeping, place)):
+        self._faults = tuple(found.code for found in audit.findings if found.severity == "error")
+        if audit.status in TO_RUN and (ended := self._attempt.recover(keeping, place)):
             return self._store(keeping, ended)
-        if audit.status not in TO_RUN and not self._anew:
+        if not self.is_due(audit):
             return Executed(case, audit, ())
-        if new and (reason := self.objection(case, audit)):
+        if reason := self.objection(case, audit, cloning=True):
             return self._unchanged("refused", reason)
         terms, model = self._terms, self._model
         if reason := terms.stopped(model):
-            return self._give_back(keeping, "refused", reason)
-        number = attempts_at(keeping, place) + new
+            return self._unchanged("refused", printable(reason))
+        number = attempts_at(keeping, place) + 1
         try:
             reply = self._calls.make(keeping, model, number, partial(self._call, keeping, place))
         except NotGranted as refused:
             self._attempt.undo(keeping)
             return self._not_run(str(refused))
         except _NotPrepared as failure:
-            self._calls.made -= 1  # nobody was called
             return self._give_back(keeping, "failed", str(failure))
         except CallFailed as failure:
             if failure.of_the_place:
@@ -190,6 +204,7 @@ class RunExecution:
                 self._attempt.undo(keeping)
             raise
         if isinstance(reply, Waiting):
+            self._attempt.undo(keeping)  # a session may be killed while it waits
             return reply
         terms.note_answer(model)
         prepared = self._attempt.prepared
@@ -271,7 +286,8 @@ class RunExecution:
 
     def _unchanged(self, ending: Ending, reason: str, *, not_run: bool = False) -> Executed:
         case, audit = examine(self._experiment, self._run, self._policy)
-        return Executed(case, audit, (self._action("failed" if self._calls.made else ending, reason),), not_run)
+        action = self._action("failed" if self._calls.made and not not_run else ending, reason)
+        return Executed(case, audit, (action,), not_run)
 
     def _not_run(self, reason: str) -> Executed:
         return self._unchanged("refused", f"not-run: {reason}", not_run=True)

@@ -1,8 +1,9 @@
 """The base repository of an experiment's workspaces: ``repo/`` in it, or a clone of the task's in ``repos/`` beside it.
 
-Nothing of it is ever taken away: no branch is deleted, no worktree is removed or pruned. Git refuses a place that it
-has registered for a worktree which is gone from there. It can be told to forget that one, and would lose a worktree
-that was only moved; so such a registration is pointed elsewhere and locked instead.
+Nothing of it is ever taken away but what the same session added: no other branch is deleted, no other worktree removed,
+none pruned. Git refuses a place that it has registered for a worktree which is gone from there. It can be told to
+forget that one, and would lose a worktree that was only moved; so such a registration is pointed elsewhere and locked
+instead.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from ..experiment.layout import CONFIG
 from ..experiment.locks import locked
 from ..experiment.records import Blob, Folder, open_below, open_experiment
 from ..experiment.wording import describe, printable
-from ..experiment.writing import CannotWrite, move, write_new
+from ..experiment.writing import CannotWrite, move, remove, write_new
 from .contract import CannotPrepare
 from .git import GitFailed, clone, run_git, unwelcome_settings, without_password
 
@@ -80,14 +81,24 @@ class Repository:
 
         :raises CannotPrepare: it names none that is here.
         """
+        found = self.find_commit(revision)
+        if found is None:
+            raise CannotPrepare(
+                printable(f"{self.path} lacks the commit {revision}, the configuration's task_commit. Fetch it there")
+            )
+        return found
+
+    def find_commit(self, revision: str) -> str | None:
+        """The same; ``None`` where it is not here.
+
+        :raises CannotPrepare: it can name none anywhere.
+        """
         if not _REVISION.fullmatch(revision):
             raise CannotPrepare(f"{CONFIG}: expected a commit as task_commit, found {describe(revision)}. Correct it")
         try:
             return self.git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").strip()
         except GitFailed:
-            raise CannotPrepare(
-                printable(f"{self.path} lacks the commit {revision}, the configuration's task_commit. Fetch it there")
-            ) from None
+            return None
 
     def branches(self) -> dict[str, str]:
         """The commit at the end of every branch, by the branch's name."""
@@ -142,14 +153,33 @@ class Repository:
 
         :raises OSError: it cannot be written.
         """
+        with self._open_registration(registration) as folder:
+            # Locked first: in between, at its old place or at a new one where nothing is, a prune would take it.
+            if folder.kind("locked") is None:
+                _replace(folder, "locked", _lock(reason))
+            _replace(folder, "gitdir", os.fsencode(path / ".git") + b"\n")
+            os.fsync(folder.descriptor)
+
+    def unlock(self, registration: Registration, reason: str) -> None:
+        """Unlock a worktree if it was :meth:`register` that locked it, for this ``reason``.
+
+        :raises OSError: it cannot be unlocked.
+        """
+        with self._open_registration(registration) as folder:
+            if folder.read("locked", 64 * 1024).data == _lock(reason):
+                remove(folder, "locked")
+                os.fsync(folder.descriptor)
+
+    @contextmanager
+    def _open_registration(self, registration: Registration) -> Iterator[Folder]:
         with self.open("worktrees", registration.name) as folder:
             if isinstance(folder, Blob):
                 raise CannotPrepare(f"{printable(folder.file)}: {folder.reason or 'it disappeared'}")
-            # Locked first: in between, at its old place or at a new one where nothing is, a prune would take it.
-            if folder.kind("locked") is None:
-                _replace(folder, "locked", f"pytest-scylla: {printable(reason)}\n".encode())
-            _replace(folder, "gitdir", os.fsencode(path / ".git") + b"\n")
-            os.fsync(folder.descriptor)
+            yield folder
+
+
+def _lock(reason: str) -> bytes:
+    return f"pytest-scylla: {printable(reason)}\n".encode()
 
 
 def _replace(folder: Folder, name: str, data: bytes) -> None:
@@ -239,19 +269,22 @@ def clone_task(experiment: Experiment) -> Repository:
     target = central_place(experiment)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
-        clone(_source(experiment.config.task_repo), part)
-        Repository(part, central=True).commit(experiment.config.task_commit)
+        clone(task_source(experiment), part)
+        commit = experiment.config.task_commit
+        if Repository(part, central=True).find_commit(commit) is None:
+            raise CannotPrepare(printable(f"{CONFIG}: a clone of task_repo lacks the commit {commit}, its task_commit"))
         part.rename(target)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return Repository(Path(os.path.realpath(target.parent)) / target.name, central=True)
 
 
-def _source(task_repo: str) -> str:
-    """The repository to clone, where it is one that may be.
+def task_source(experiment: Experiment) -> str:
+    """The task's repository, where it is one that may be cloned.
 
     :raises CannotPrepare: it is not.
     """
+    task_repo = experiment.config.task_repo
     shown = describe(without_password(task_repo))
     scheme = _SCHEME.match(task_repo)
     if not task_repo.isprintable() or task_repo.startswith("-") or _TRANSPORT.match(task_repo):

@@ -99,11 +99,10 @@ def starting_commit(request: WorkspaceRequest, repository: Repository) -> str:
             del told[sibling]
     if not told:
         silent = silent or "it has none of this subtest's runs"
-        branch = f"{request.run.tier}_{request.run.subtest}_{request.run.name}--a0-start"
         raise CannotPrepare(
             printable(
                 f"no branch in {repository.path} tells which configuration the agent starts from: {silent}. "
-                f"Make a branch {branch} at the commit to start from"
+                f"Make a branch {start_branch(request.run)} at the commit to start from"
             )
         )
     first, start = next(iter(told.items()))
@@ -116,6 +115,11 @@ def starting_commit(request: WorkspaceRequest, repository: Repository) -> str:
                 )
             )
     return start.commit
+
+
+def start_branch(run: RunId) -> str:
+    """The name of a branch by which a person may say where the agents of a run's subtest start."""
+    return f"{run.tier}_{run.subtest}_{run.name}--a0-start"
 
 
 def read_branch(repository: Repository, task: str, tip: str) -> Start | str:

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from ..auditing.evidence import Policy
 from ..auditing.run import examine
-from ..calling.presets import own_command, reduced
+from ..calling.presets import without_secrets
 from ..calling.process import run_command
 from ..experiment.expected import Experiment
 from ..experiment.keeping import Keeping
@@ -45,7 +45,7 @@ def store(
     :raises CannotWrite: what lies in the way of the files cannot be moved.
     :raises ExperimentGone: the experiment itself can no longer be opened.
     """
-    request, workspace, reply, reason = ended
+    request, workspace, reply, reason, restored = ended
     place = os.fspath(request.prompt_file.parents[1].relative_to(experiment.root))
     _set_aside(keeping, place)
     case, audit = examine(experiment, run, policy)
@@ -54,6 +54,8 @@ def store(
         names, diff = list(changes.names), changes.diff
     except CannotCompare as error:
         names, diff = [f"not known: {error}"], ""
+    if restored:
+        names.append("not known: what the agent had not committed, for its workspace was removed")
     check = None if reason is not None else _check(experiment, keeping, place, terms)
     files = execution_files(
         reply,
@@ -102,7 +104,7 @@ def _check(experiment: Experiment, keeping: Keeping, place: str, terms: AgentTer
         return None
     if not has_directory(keeping.experiment, f"{place}/{WORKSPACE}"):
         return "not run: the workspace is no directory"
-    environment, inside = reduced(os.environ, own_command(command)), experiment.root / place / WORKSPACE
+    environment, inside = without_secrets(os.environ), experiment.root / place / WORKSPACE
     done = run_command(command, b"", environment=environment, timeout=terms.timeout, inside=inside)
     how = f"exit code {done.exit_code}" if done.ended == "exited" else f"{done.ended} {done.reason}".strip()
     return f"{how}\n{(done.stdout + done.stderr)[-_MOST_TOLD:].decode('utf-8', 'replace')}"

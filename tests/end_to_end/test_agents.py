@@ -7,6 +7,7 @@ they started, at whatever they do, and the next one finishes the job.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from tests.plugin.support import without_durations
 from tests.unit.repairing import Tree, healthy, tree
 from tests.unit.repositories import Setting, State, branches, everything, needs_git, registrations
 
-from .agents import SECRET, StandIns, copied, end_state, kill_all, run_session, started, write_unfinished
+from .agents import AGENT_REPLY, SECRET, StandIns, copied, end_state, kill_all, run_session, started, write_unfinished
 from .killer import Killer, in_two_threads, killer
 
 pytestmark = [needs_git, pytest.mark.skipif(sys.platform != "linux", reason="who descends from whom is in /proc")]
@@ -378,6 +380,40 @@ def test_killed_with_its_workers_it_runs_no_agent_again_that_had_ended_and_at_mo
     calls = assert_none_ran_again_that_had_ended()
     assert len(project.to_run) + 2 <= calls <= len(project.to_run) + 2 * 2
     project.assert_complete()
+
+
+def test_killed_while_its_work_is_checked_a_finished_agent_is_not_run_again_though_its_workspace_was_removed(
+    lone: Setting, tmp_path: Path
+) -> None:
+    project = Project.at(tmp_path / "project", SMALL, lone)
+    ini, reached = project.place / "pytest.ini", project.place / "reached"
+    ini.write_text(f"[pytest]\nscylla_check_command = sh -c 'touch {reached}; while :; do sleep 1; done'\n")
+    with started(project.place, project.stand_ins, "-n", "0") as process:
+        wait_until(reached.exists)
+        kill_all(process.pid)
+    ini.unlink()
+    shutil.rmtree(project.root / RUN / "workspace")
+    project.run("-n", "0")
+    assert project.stand_ins.ran(project.root) == [RUN]
+    assert healthy(project.root)
+    assert "changed no file" not in (project.root / RUN / "judge_prompt.md").read_text()
+
+
+def test_killed_while_it_waits_for_a_limit_it_leaves_everything_as_it_was(lone: Setting, tmp_path: Path) -> None:
+    project = Project.at(tmp_path / "project", SMALL, lone)
+    before, known = everything(project.root / RUN), registrations(project.root / "repo")
+    recorded = (project.root / "checkpoint.json").read_bytes()
+    limit: dict[str, Any] = {**AGENT_REPLY, "is_error": True, "api_error_status": 429}
+    limit |= {"result": "You've hit your session limit", "usage": {"input_tokens": 0, "output_tokens": 0}}
+    project.stand_ins.does("agent", "")
+    project.stand_ins.prints("agent", limit)
+    with started(project.place, project.stand_ins, "-n", "0", "--repair-max-wait=100000") as process:
+        wait_until(lambda: list(project.root.glob(".scylla/pauses/*")) != [])
+        wait_until(lambda: registrations(project.root / "repo") == known)
+        kill_all(process.pid)
+    assert everything(project.root / RUN) == before
+    assert list(project.root.glob("T0/00/.failed/*")) == []
+    assert (project.root / "checkpoint.json").read_bytes() == recorded
 
 
 COUNTS_AND_STOPS = """\

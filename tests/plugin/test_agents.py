@@ -18,7 +18,16 @@ import pytest
 from benchmarks.synthetic import small, write_experiment
 from tests.end_to_end.agents import AGENT_REPLY, copied, write_unfinished
 from tests.unit.repairing import tree
-from tests.unit.repositories import Setting, central_place, edit_config, everything, git, needs_git, registrations
+from tests.unit.repositories import (
+    Setting,
+    branches,
+    central_place,
+    edit_config,
+    everything,
+    git,
+    needs_git,
+    registrations,
+)
 
 from .support import (
     AGGREGATES,
@@ -61,7 +70,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_scylla.judging.contract import JudgeReply
+from pytest_scylla.judging.contract import JudgeLimit, JudgeReply
 from pytest_scylla.running import contract
 from pytest_scylla.running.contract import Workspace
 
@@ -104,7 +113,8 @@ def scylla_agent():
     def scripted(request):
         step = step_of(request.run_id)
         called("agent", request.run_id, model=request.model, attempt=request.attempt)
-        (request.workspace / "tally.py").write_text("print(412)")
+        if not step.get("idle"):
+            (request.workspace / "tally.py").write_text("print(412)")
         if step.get("interrupted"):
             interrupt()
         if "error" in step:
@@ -120,8 +130,11 @@ def scylla_agent():
 def scylla_judge():
     def scripted(request):
         called("judge", request.slot_id, model=request.model)
-        passed = json.loads((HERE / "script.json").read_text())["passed"]
-        return JudgeReply(json.dumps({{"score": 0.75, "passed": passed, "reasoning": "I looked."}}), cost_usd=0.01)
+        script = json.loads((HERE / "script.json").read_text())
+        if request.slot_id in script["limited"]:
+            raise JudgeLimit("usage limit reached", datetime.now(timezone.utc) + timedelta(hours=1))
+        verdict = {{"score": 0.75, "passed": script["passed"], "reasoning": "I looked."}}
+        return JudgeReply(json.dumps(verdict), cost_usd=0.01)
 
     return scripted
 """
@@ -181,12 +194,13 @@ class Scripted:
         items: Mapping[str, Sequence[Step]] | None = None,
         otherwise: Sequence[Step] = (works(),),
         passed: bool = True,
+        limited: Sequence[str] = (),
     ) -> None:
         """Let the agent do ``items[run]`` at its calls for a run, one step a call, the last again and again.
 
-        ``otherwise`` is for all other runs. Judges say ``passed``.
+        ``otherwise`` is for all other runs. Judges say ``passed``; for the slots ``limited`` they meet a limit.
         """
-        script = {**(items or {}), "otherwise": list(otherwise), "passed": passed}
+        script = {**(items or {}), "otherwise": list(otherwise), "passed": passed, "limited": list(limited)}
         (self.project.path / "script.json").write_text(json.dumps(script))
 
     @property
@@ -292,6 +306,25 @@ def test_agents_run_and_then_their_judges_are_asked_run_by_run(project: Project,
     assert repairs["cost_usd"] == pytest.approx(4 * 0.02 + 8 * 0.01)
     assert agent_action(project, ABSENT)["solved"] == ["run-missing"]
     assert "ran agents: 4 runs, 0.08 USD; 4 agents came to an end" in result.outlines
+
+
+def test_a_run_that_comes_before_its_slots_is_completed_all_the_same(project: Project, scripted: Scripted) -> None:
+    project.reverse_items()
+    result = project.audit(*AGENTS)
+    assert result.ret == 0
+    assert scripted.asked == [item for run in reversed(TO_RUN) for item in (run, *reversed(slots(run)))]
+    items = items_of_repair(project)
+    assert {item_id for item_id, item in items.items() if item["outcome"] == "repaired"} >= {*calls_for(*TO_RUN)}
+
+
+@pytest.mark.parametrize("mode", ["worksteal", "each-by-itself"])
+def test_runs_are_completed_also_where_their_items_are_split_over_workers(project: Project, mode: str) -> None:
+    scripted = Scripted(project)
+    distribution = ["--dist=worksteal"] if mode == "worksteal" else ["--dist=load", "--maxschedchunk=1"]
+    (done,) = project.at_once([*AGENTS, "-n2", *distribution])
+    assert done[0] == 0, done[1]
+    assert sorted(scripted.asked) == sorted(calls_for(*TO_RUN))
+    assert project.audit().ret == 0
 
 
 def test_the_same_session_again_calls_nobody_and_changes_nothing(project: Project, scripted: Scripted) -> None:
@@ -520,6 +553,84 @@ def test_what_else_is_wrong_with_the_checkpoint_is_told_after_a_run_anew_and_lef
     assert recorded_runs(project.experiment) == right
 
 
+def test_a_run_anew_whose_judges_meet_a_limit_is_judged_by_the_same_command_and_not_run_once_more(
+    project: Project, scripted: Scripted
+) -> None:
+    anew = ("--repair", "--repair-fresh", f"--scylla-select={SOUND}", "--repair-max-wait=0", REPORT)
+    scripted.does(limited=[f"{SOUND}/judge_02"])
+    assert project.audit(*anew).ret == 1
+    assert scripted.asked == calls_for(SOUND)
+    scripted.forget()
+    scripted.does()
+    for pause in (project.experiment / ".scylla/pauses").iterdir():
+        pause.unlink()
+    project.audit("--repair-plan", *anew[1:])
+    planned = [(item, action["what"]) for item, done in acted_on(project).items() for action in done if action["calls"]]
+    assert planned == [(f"{SOUND}/judge_02", "judge call")]
+    assert project.audit(*anew).ret == 0
+    assert scripted.asked == [f"{SOUND}/judge_02"]
+    scripted.forget()
+    assert project.audit(*anew).ret == 0  # now that all have judged it, it can be run anew again
+    assert scripted.ran == [SOUND]
+
+
+def test_a_run_that_is_in_several_experiments_is_not_run_anew_in_all_of_them(
+    project: Project, scripted: Scripted
+) -> None:
+    shutil.copytree(project.experiment, project.path / "other", symlinks=True)
+    before = snapshot(project.path / "other")
+    options = ("--scylla-exp=other", "--repair", "--repair-fresh", f"--scylla-select={SOUND}")
+    assert_usage_error(project.audit(*options), SOUND, "2 experiments (exp, other)", "--scylla-exp")
+    assert snapshot(project.path / "other") == before
+
+
+def test_an_agent_that_fails_session_after_session_is_exhausted_until_somebody_asks(
+    project: Project, scripted: Scripted
+) -> None:
+    scripted.does({FAILED: [fails("AgentTimeout", "no answer in time")]})
+    for _ in range(3):
+        assert project.audit(*AGENTS, "-k", "T0 and run_03").ret == 1
+        assert scripted.asked == [FAILED]
+        scripted.forget()
+    before = snapshot(project.experiment)
+    assert project.audit(*AGENTS, "-k", "T0 and run_03").ret == 1
+    action = agent_action(project, FAILED)
+    assert (action["outcome"], action["calls"]) == ("refused", 0)
+    assert action["reason"].startswith("exhausted: its agent ran 3 times, and the run is failed; --repair-retry")
+    assert snapshot(project.experiment) == before
+    for ask in ("--repair-retry", f"--scylla-select={FAILED}"):
+        project.audit(*AGENTS, "-k", "T0 and run_03", ask)
+        assert scripted.asked == [FAILED]
+        scripted.forget()
+
+
+@pytest.mark.parametrize("options", [AGENTS, PLANNED], ids=["repair", "plan"])
+def test_without_anything_to_judge_by_no_agent_runs(
+    project: Project, scripted: Scripted, options: Sequence[str]
+) -> None:
+    for name in ("rubric.yaml", "criteria.md"):
+        (project.experiment / name).unlink(missing_ok=True)
+    assert project.audit(*options).ret == 1
+    assert scripted.asked == []
+    action = agent_action(project, ABSENT)
+    assert action["outcome"] == "refused"
+    assert "rubric.yaml: expected a rubric, found none (evidence-gone)" in action["reason"]
+
+
+def test_a_run_that_the_checkpoint_calls_passed_is_left_alone_however_often_the_command_is_repeated(
+    project: Project, scripted: Scripted
+) -> None:
+    record_run(project.experiment, FAILED, "passed")
+    (project.experiment / FAILED / "workspace").mkdir(exist_ok=True)
+    before = everything(project.experiment / FAILED)
+    for _ in range(2):
+        assert project.audit(*AGENTS, "-k", "T0 and run_03 or checkpoint").ret == 1
+        assert scripted.asked == []
+        assert "the checkpoint calls it passed" in agent_action(project, FAILED)["reason"]
+        assert recorded(project, FAILED) == "passed"
+    assert everything(project.experiment / FAILED) == before
+
+
 def test_the_plan_of_a_run_anew_says_what_it_takes_and_does_nothing(project: Project, scripted: Scripted) -> None:
     before = snapshot(project.experiment)
     project.audit("--repair-plan", "--repair-fresh", f"--scylla-select={SOUND}", REPORT)
@@ -581,7 +692,7 @@ def test_where_nobody_is_logged_in_the_default_agent_leaves_everything_as_it_was
     assert "Not logged in" in agent_action(project, ABSENT)["reason"]
     assert agent_action(project, ABSENT)["calls"] == 1
     assert [agent_action(project, run)["outcome"] for run in TO_RUN[1:]] == ["refused"] * 3
-    assert_as_before(project, before, ["run_02"])
+    assert_as_before(project, before, [])
 
 
 def test_without_the_command_line_everything_is_as_it_was(
@@ -594,10 +705,14 @@ def test_without_the_command_line_everything_is_as_it_was(
     (project.path / "bin/git").symlink_to(found)
     monkeypatch.setenv("PATH", str(project.path / "bin"))
     before = everything(project.experiment / FAILED)
-    result = project.audit(*AGENTS, "--scylla-agent=gemini", "-k", "run_03")
-    assert result.ret == 1
-    assert "gemini: No such file or directory" in agent_action(project, FAILED)["reason"]
-    assert_as_before(project, before, ["run_03_failed_1"])
+    base = project.experiment / "repo"
+    known = branches(base), registrations(base)
+    for _ in range(2):
+        result = project.audit(*AGENTS, "--scylla-agent=gemini", "-k", "run_03")
+        assert result.ret == 1
+        assert "gemini: No such file or directory" in agent_action(project, FAILED)["reason"]
+        assert_as_before(project, before, [])
+        assert (branches(base), registrations(base)) == known
 
 
 def test_an_arbitrary_exception_is_shown_and_the_other_runs_go_on(project: Project, scripted: Scripted) -> None:
@@ -651,10 +766,13 @@ def test_a_limit_that_takes_longer_leaves_all_runs_as_they_were(project: Project
     assert result.ret == 1
     assert scripted.asked == [FAILED]
     assert_as_before(project, before, ["run_03_failed_1"])
-    assert report_of_repair(project)["exit_bits"] & 2
+    assert report_of_repair(project)["exit_bits"] & (2 | 8) == 2
+    assert experiment_of_repair(project)["repairs"]["failed"] == 0
     items = items_of_repair(project)
     assert [items[run]["outcome"] for run in (FAILED, LATER_FAILED)] == ["not-run"] * 2
-    assert agent_action(project, FAILED)["reason"].startswith("not-run: usage limit reached; until ")
+    action = agent_action(project, FAILED)
+    assert (action["outcome"], action["calls"]) == ("refused", 1)
+    assert action["reason"].startswith("not-run: usage limit reached; until ")
     assert agent_action(project, LATER_FAILED)["calls"] == 0
     assert archive(project, LATER_FAILED) == []
     scripted.forget()
@@ -663,6 +781,18 @@ def test_a_limit_that_takes_longer_leaves_all_runs_as_they_were(project: Project
         pause.unlink()
     assert project.audit(*AGENTS, "-k", "run_03").ret == 0
     assert scripted.asked == calls_for(FAILED, LATER_FAILED)
+
+
+def test_of_an_agent_that_a_limit_stopped_before_it_did_anything_nothing_is_left(
+    project: Project, with_git: Scripted
+) -> None:
+    before, base = everything(project.experiment / FAILED), project.experiment / "repo"
+    known = branches(base), registrations(base)
+    with_git.does({FAILED: [{**limit(3600), "idle": True}]})
+    project.audit(*AGENTS, "--repair-max-wait=1", f"--scylla-select={FAILED}")
+    assert with_git.asked == [FAILED]
+    assert_as_before(project, before, [])
+    assert (branches(base), registrations(base)) == known
 
 
 def test_an_interruption_while_it_waits_leaves_the_run_as_it_was(project: Project, scripted: Scripted) -> None:
@@ -807,7 +937,15 @@ def test_more_than_fifty_calls_are_only_planned_until_somebody_says_how_many(emp
 
 def lose_repository(setting: Setting) -> str:
     shutil.rmtree(setting.base)
-    return f"{setting.base} nor {central_place(setting.root, setting.task)} is a git repository"
+    return "Make a branch T0_00_"
+
+
+def lose_task(setting: Setting) -> str:
+    lose_repository(setting)
+    task = setting.root.parent / "gone"
+    edit_config(setting.root, task_repo=str(task))
+    places = f"{setting.base} nor {central_place(setting.root, task)}"
+    return f"neither {places} is a git repository: task_repo cannot be cloned: git clone: "
 
 
 def lose_siblings(setting: Setting) -> str:
@@ -821,7 +959,7 @@ def change_commit(setting: Setting) -> str:
     return f"lacks the commit {'1' * 40}"
 
 
-@pytest.mark.parametrize("damage", [lose_repository, lose_siblings, change_commit])
+@pytest.mark.parametrize("damage", [lose_repository, lose_task, lose_siblings, change_commit])
 def test_what_a_workspace_lacks_is_told_before_anything_is_moved(
     damage: Any, setting: Setting, project: Project, with_git: Scripted
 ) -> None:
@@ -838,6 +976,27 @@ def test_what_a_workspace_lacks_is_told_before_anything_is_moved(
     assert tree(project.experiment) == before
     project.audit(*PLANNED, "--scylla-select=T0/*")
     assert agent_action(project, FAILED)["outcome"] == "refused"
+
+
+def test_a_lost_repository_is_cloned_by_a_repair_which_a_plan_says(
+    setting: Setting, project: Project, with_git: Scripted
+) -> None:
+    shutil.rmtree(setting.base)
+    place = central_place(setting.root, setting.task)
+    for options in (PLANNED, (REPORT,)):
+        project.audit(*options, f"--scylla-select={ABSENT}")
+        assert not place.parent.exists()
+    project.audit(*PLANNED, f"--scylla-select={ABSENT}")
+    assert agent_action(project, ABSENT)["reason"].endswith(
+        "is a git repository: restore one of them, or let a repair clone task_repo to the latter, "
+        "and then make a branch T0_00_run_02--a0-start there, at the commit to start from"
+    )
+    project.audit(*AGENTS, f"--scylla-select={ABSENT}")
+    assert with_git.asked == []
+    assert agent_action(project, ABSENT)["reason"].startswith(f"no branch in {place} tells ")
+    git(place, "branch", "T0_00_run_02--a0-start", setting.task_commit)
+    assert project.audit(*AGENTS, f"--scylla-select={ABSENT}").ret == 0
+    assert with_git.asked == calls_for(ABSENT)
 
 
 # The files

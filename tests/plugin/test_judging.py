@@ -143,6 +143,34 @@ def test_slots_of_a_run_are_asked_about_in_their_order_each_by_its_own_model(
     assert report_of_repair(project)["exit_bits"] == REPAIRED
 
 
+def test_a_run_that_comes_before_its_slots_is_judged_by_them_all_the_same(
+    project: Project, judge: ScriptedJudge
+) -> None:
+    for run in ("T1/02/run_01", RUN):
+        for slot in SLOTS:
+            lose_slot_directory(project.experiment, f"{run}/{slot}")
+    project.reverse_items()
+    result = project.audit("--repair", REPORT)
+    assert result.ret == 0
+    assert judge.asked == [f"{run}/{slot}" for run in ("T1/02/run_01", RUN) for slot in reversed(SLOTS)]
+    repaired = {item_id for item_id, item in items_of_repair(project).items() if item["outcome"] == "repaired"}
+    assert repaired >= {*judge.asked, RUN, "T1/02/run_01", AGGREGATES}
+    assert [acted_on(project)[slot][0]["what"] for slot in judge.asked] == ["judge call"] * 6
+
+
+def test_what_the_judge_of_a_slot_raises_is_shown_by_that_slot_also_where_its_run_comes_first(
+    project: Project, judge: ScriptedJudge
+) -> None:
+    lose_slot_directory(project.experiment, SLOT)
+    judge.does(otherwise=[breaks()])
+    project.reverse_items()
+    result = project.audit("--repair")
+    assert result.ret == 1
+    assert judge.asked == [SLOT]
+    assert with_outcome(result, "failed") == [node_id(SLOT)]
+    assert "RuntimeError: a bug in my judge" in printed(result)
+
+
 @pytest.mark.parametrize("status", LOSSES)
 def test_the_six_files_of_the_slot_are_written_and_what_follows_from_them(
     project: Project, judge: ScriptedJudge, status: str
@@ -584,6 +612,22 @@ def test_attempts_are_counted_over_sessions_and_then_the_slot_is_left_alone(
     assert "--repair-retry asks again" in action["reason"]
     assert report_of_repair(project)["exit_bits"] == DAMAGE_LEFT
     assert snapshot(project.experiment) == before
+
+
+def test_a_run_none_of_whose_judges_gives_a_verdict_is_not_called_free_nor_one_to_judge(
+    project: Project, judge: ScriptedJudge
+) -> None:
+    shutil.rmtree(project.experiment / RUN / "judge")
+    judge.does(otherwise=[says("no")])
+    for options in (("--repair",), ("--repair",), ()):
+        text = " ".join(project.audit(*options, "-v", "--tb=short").stdout.str().split())
+        assert text.count("repair: none until --repair-retry asks again: a judge was asked as often as allowed") == 4
+        assert "repair: free" not in text
+        assert "next: pytest --repair" not in text
+        assert "for which a judge has to be asked" not in text
+        left = "not sound: 4 items for which a judge was asked as often as allowed (--repair-retry asks again)"
+        assert text.count(left) == bool(options)
+        assert len(judge.calls) == 9
 
 
 def test_an_audit_tells_of_attempts_that_were_made(project: Project, judge: ScriptedJudge) -> None:

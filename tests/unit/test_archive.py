@@ -227,12 +227,36 @@ def test_a_workspace_that_is_brought_back_is_known_at_its_place(
     setting: Setting, experiment: Experiment, keeping: Keeping
 ) -> None:
     setting.set_up(RUN)
+    registered = registrations(setting.base)
     archive(experiment, keeping)
     bring(experiment, keeping, FIRST)
-    registered = registrations(setting.base)
-    assert str(setting.workspace(RUN)) in registered
-    assert not [place for place in registered if ".failed" in place]
+    assert registrations(setting.base) == registered  # and is not locked
     assert git(setting.workspace(RUN), "status", "--porcelain") == ""
+
+
+@needs_git
+def test_it_stays_locked_if_it_was_locked_before(setting: Setting, experiment: Experiment, keeping: Keeping) -> None:
+    workspace = setting.set_up(RUN)
+    git(setting.base, "worktree", "lock", "--reason", "mine", str(workspace))
+    registered = registrations(setting.base)
+    archive(experiment, keeping)
+    bring(experiment, keeping, FIRST)
+    assert registrations(setting.base) == registered
+
+
+@needs_git
+def test_in_a_moved_experiment_it_is_known_in_the_archive_and_back_at_its_place(
+    setting: Setting, experiment: Experiment, tmp_path: Path
+) -> None:
+    setting.set_up(RUN)
+    (told,) = [told for place, told in registrations(setting.base).items() if place == str(setting.workspace(RUN))]
+    moved = setting.root.rename(setting.root.with_name("moved"))
+    experiment = pytest_scylla.load(moved)
+    with Keeping(moved) as keeping:
+        archive(experiment, keeping)
+        assert registrations(moved / "repo")[str(moved / FIRST / "workspace")].startswith(f"{told}\nlocked ")
+        bring(experiment, keeping, FIRST)
+    assert registrations(moved / "repo")[str(moved / RUN / "workspace")] == told
 
 
 @needs_git
@@ -253,7 +277,7 @@ def test_where_the_move_fails_git_knows_the_workspace_at_its_place(
     setting: Setting, experiment: Experiment, keeping: Keeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = setting.set_up(RUN)
-    registered = registrations(setting.base).keys()
+    registered = registrations(setting.base)
 
     def no_room(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -261,7 +285,7 @@ def test_where_the_move_fails_git_knows_the_workspace_at_its_place(
     monkeypatch.setattr(module, "move", no_room)
     with pytest.raises(CannotWrite, match=f"^{RUN}: No space left on device$"):
         archive(experiment, keeping)
-    assert registrations(setting.base).keys() == registered
+    assert registrations(setting.base) == registered
     assert str(workspace) in registered
 
 

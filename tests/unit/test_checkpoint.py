@@ -36,6 +36,7 @@ from pytest_scylla.experiment.checkpoint import (
     is_hash_of,
     new_checkpoint,
     readable_part,
+    said_of,
     update_checkpoint,
     with_runs,
 )
@@ -578,6 +579,27 @@ def test_one_of_an_unknown_version_is_not_written(root: Path) -> None:
     with pytest.raises(CannotWrite, match=r'found "9\.9"'):
         update(root, {run(2): "passed"})
     assert stored(root) == recorded(version="9.9")
+
+
+@pytest.mark.parametrize("sound", [True, False], ids=["sound", "invalid"])
+@pytest.mark.parametrize("changed", [{"config_hash": "0123456789abcdef"}, {"experiment_id": "another"}])
+def test_one_of_another_configuration_is_for_a_person_and_not_written(
+    root: Path, changed: dict[str, str], sound: bool
+) -> None:
+    store(root, recorded(**changed, **({} if sound else {"pid": "1"})))
+    before = (root / "checkpoint.json").read_bytes()
+    with pytest.raises(CannotWrite, match=f'found "{next(iter(changed.values()))}"'):
+        update(root, {run(2): "passed"})
+    assert (root / "checkpoint.json").read_bytes() == before
+
+
+def test_what_it_says_of_a_run_is_read_also_where_another_part_of_it_is_invalid(root: Path) -> None:
+    store(root, recorded(pid="1"))
+    with open_experiment(root) as folder:
+        assert (said_of(folder, run(1)), said_of(folder, run(9))) == ("passed", None)
+    store(root, recorded(completed_runs={"T0": {"00": {"1": ["passed"], "2": "passed"}}}))
+    with open_experiment(root) as folder:
+        assert (said_of(folder, run(1)), said_of(folder, run(2))) == (None, "passed")
 
 
 def test_without_a_configuration_none_is_made(root: Path) -> None:

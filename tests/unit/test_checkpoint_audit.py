@@ -658,6 +658,26 @@ def test_a_run_that_the_program_gave_up_is_no_fault_of_the_checkpoint(status: Ru
     assert steps_that_fit("failed", RunFacts(status, None)) == GIVEN_UP_STEPS
 
 
+@pytest.mark.parametrize("status", ["missing", "partial", "failed"])
+def test_that_a_run_passed_stands_while_its_workspace_is_there_whatever_else_is_lost(status: RunStatus) -> None:
+    assert steps_that_fit("passed", RunFacts(status, None, has_workspace=True)) == {*EVERY_STEP, UNKNOWN}
+    for state, has_workspace in (("passed", False), ("agent_complete", True)):
+        assert fault(state, "pending", RunFacts(status, None, has_workspace)) is not None
+
+
+def test_the_word_that_keeps_a_run_from_being_run_again_survives_every_mending(experiment_dir: Path) -> None:
+    run_dir = experiment_dir / str(FIRST)
+    record(experiment_dir, FIRST, "passed")
+    record(experiment_dir, SECOND, None)
+    for name in ("agent", "judge", "run_result.json"):
+        (run_dir / name).rename(experiment_dir.parent / name)
+    (run_dir / "workspace").mkdir(exist_ok=True)
+    assert facts_in(experiment_dir)[FIRST] == RunFacts("partial", None, has_workspace=True)
+    assert mend(experiment_dir) is not None
+    assert audit(experiment_dir) == ()
+    assert state_of(experiment_dir, FIRST) == "passed"
+
+
 def test_a_step_that_fits_is_kept_and_one_that_does_not_is_mended(experiment_dir: Path) -> None:
     with_steps(experiment_dir)
     step(experiment_dir, FIRST, "report_written")
@@ -693,7 +713,9 @@ def test_what_the_judges_said_stays_where_only_the_step_is_wrong(experiment_dir:
 any_facts = st.one_of(
     st.builds(RunFacts, st.just("completed"), st.booleans()),
     st.builds(RunFacts, st.just("results"), st.sampled_from([True, False, None])),
-    st.builds(RunFacts, st.sampled_from(["failed", "partial", "missing", "conflict", "unsafe"]), st.none()),
+    st.builds(
+        RunFacts, st.sampled_from(["failed", "partial", "missing", "conflict", "unsafe"]), st.none(), st.booleans()
+    ),
 )
 any_state = st.sampled_from(["passed", "failed", "agent_complete", None])
 any_step = st.sampled_from([*sorted(EVERY_STEP), UNKNOWN, None])

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import pytest_scylla
-from benchmarks.synthetic import SECRET
+from benchmarks.synthetic import SECRET, config_hash
 from pytest_scylla.auditing.evidence import DEFAULT_POLICY
 from pytest_scylla.auditing.run import examine
 from pytest_scylla.calling.calls import TRANSIENT_CALLS, Waiting
@@ -31,6 +31,7 @@ from pytest_scylla.experiment.locks import Held
 from pytest_scylla.experiment.records import Folder
 from pytest_scylla.repair.regenerate import regenerate
 from pytest_scylla.repair.transaction import repair_run, run_locked
+from pytest_scylla.running import repository
 from pytest_scylla.running.contract import (
     AgentLimit,
     AgentPermanent,
@@ -43,11 +44,23 @@ from pytest_scylla.running.contract import (
     WorkspaceRequest,
 )
 from pytest_scylla.running.execution import AGENT_RUN, Executed, RunExecution, tidy_up
+from pytest_scylla.running.git import GitFailed
 from pytest_scylla.running.terms import AgentTerms
 from pytest_scylla.running.workspace import make_workspace
 
 from .repairing import journal, run_named, tree
-from .repositories import Setting, branches, everything, needs_git, registrations, with_repository, write
+from .repositories import (
+    Setting,
+    branches,
+    central_place,
+    commit,
+    everything,
+    git,
+    needs_git,
+    registrations,
+    with_repository,
+    write,
+)
 
 RUN = "T0/00/run_01"
 FIRST = "T0/00/.failed/run_01"
@@ -94,6 +107,15 @@ def fails(error: BaseException, touching: bool = False) -> Step:
         raise error
 
     return fail
+
+
+def meets_a_limit(seconds: float) -> Step:
+    """Raise a limit that ends so many seconds from then on."""
+
+    def stop(request: AgentRequest) -> AgentReply:
+        raise AgentLimit("usage limit reached", datetime.now(timezone.utc) + timedelta(seconds=seconds))
+
+    return stop
 
 
 @dataclass
@@ -179,8 +201,10 @@ class Bench:
         return found
 
     def configure(self, **changes: Any) -> None:
-        place = self.root / "config/experiment.json"
-        place.write_text(json.dumps({**json.loads(place.read_text()), **changes}))
+        place, checkpoint = self.root / "config/experiment.json", self.root / "checkpoint.json"
+        config = {**json.loads(place.read_text()), **changes}
+        place.write_text(json.dumps(config))
+        checkpoint.write_text(json.dumps({**self.checkpoint, "config_hash": config_hash(config)}))
 
     @property
     def checkpoint(self) -> dict[str, Any]:
@@ -441,6 +465,9 @@ def test_no_secret_of_the_environment_is_written_anywhere(bench: Bench, monkeypa
     secret = "sk-ant-a-key-of-somebody"
     for name in ("ANTHROPIC_API_KEY", "PYTEST_SECRET", "SCYLLA_TOKEN", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, secret)
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, f"http://me:{secret}@proxy")
+        monkeypatch.setenv(name.upper(), f"http://me:{secret}@proxy")
     bench.terms.check = ("sh", "-c", "env; echo checked")
     bench.execute(Agent([works]))
     (command,) = bench.json("agent/command_log.json")["commands"]
@@ -619,7 +646,10 @@ PLACE: dict[str, tuple[Exception, int]] = {
 
 
 def assert_given_back(bench: Bench, before: Mapping[str, Any], left: list[str]) -> None:
-    """What was there before is there, to the inode; what the attempt made is in the archive, and nothing is open."""
+    """What was there before is there, to the inode; what the attempt left is in the archive, and nothing is open.
+
+    A workspace that the plugin did not make is always left: whether it is one of many is not for the plugin to say.
+    """
     assert everything(bench.root / RUN) == before
     assert bench.archived == left
     assert list((bench.root / ".scylla").glob("running/*")) == []
@@ -714,7 +744,7 @@ def test_a_bug_in_the_making_of_workspaces_does_as_well(bench: Bench) -> None:
 
     with pytest.raises(ZeroDivisionError):
         bench.execute(Agent([works]), broken)
-    assert_given_back(bench, before, ["run_01_failed_1"])
+    assert_given_back(bench, before, [])
 
 
 def test_without_the_task_nobody_is_called(bench: Bench) -> None:
@@ -722,7 +752,8 @@ def test_without_the_task_nobody_is_called(bench: Bench) -> None:
     before = everything(bench.root / RUN)
     (bench.root / "prompt.md").write_text(" \n")
     done = bench.execute(Agent([works]))
-    assert (done.actions[0].outcome, done.actions[0].reason) == ("failed", "prompt.md: expected a prompt, found none")
+    told = "prompt.md: expected a prompt, found none (evidence-gone)"
+    assert (done.actions[0].outcome, done.actions[0].reason) == ("refused", told)
     assert_given_back(bench, before, [])
 
 
@@ -731,11 +762,13 @@ def test_without_the_task_nobody_is_called(bench: Bench) -> None:
 
 def test_a_limit_is_waited_for_and_then_the_agent_runs(bench: Bench) -> None:
     fail(bench)
-    soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
-    agent = Agent([fails(AgentLimit("usage limit reached", soon)), works])
+    before = everything(bench.root / RUN)
+    agent = Agent([meets_a_limit(0.2), works])
     execution = bench.prepared(agent)
+    soon = datetime.now(timezone.utc) + timedelta(seconds=0.2)
     waiting = execution.proceed()
     assert isinstance(waiting, Waiting)
+    assert_given_back(bench, before, ["run_01_failed_1"])  # while it waits: it may be killed then
     assert abs((waiting.until - soon).total_seconds()) < 1.5
     assert [(pause.command, pause.model) for pause in pauses(bench.root, datetime.now(timezone.utc))] in (
         [("scripted", "agent-medium-1")],
@@ -746,7 +779,7 @@ def test_a_limit_is_waited_for_and_then_the_agent_runs(bench: Bench) -> None:
         done = execution.proceed()
     assert done.actions[0].outcome == "done"
     assert len(agent.requests) == 2
-    assert bench.archived == ["run_01"]
+    assert bench.archived == ["run_01", "run_01_failed_1"]
 
 
 def test_a_limit_that_takes_too_long_leaves_the_run_as_it_was(bench: Bench) -> None:
@@ -755,18 +788,15 @@ def test_a_limit_that_takes_too_long_leaves_the_run_as_it_was(bench: Bench) -> N
     execution = bench.prepared(Agent([fails(AgentLimit("usage limit reached"), touching=True)]))
     assert isinstance(execution.proceed(), Waiting)
     done = execution.give_up("usage limit reached")
-    assert (done.not_run, done.actions[0].outcome, done.actions[0].reason) == (
-        True,
-        "failed",
-        "not-run: usage limit reached",
-    )
+    action = done.actions[0]
+    assert (done.not_run, action.outcome, action.calls) == (True, "refused", 1)
+    assert action.reason == "not-run: usage limit reached"
     assert_given_back(bench, before, ["run_01_failed_1"])
 
 
 def test_what_another_session_did_while_it_waited_is_left_as_it_is(bench: Bench) -> None:
     fail(bench)
-    soon = datetime.now(timezone.utc) + timedelta(seconds=0.1)
-    agent = Agent([fails(AgentLimit("usage limit reached", soon)), works])
+    agent = Agent([meets_a_limit(0.2), works])
     execution = bench.prepared(agent)
     assert isinstance(execution.proceed(), Waiting)
     assert Bench(bench.root).execute(Agent([works], command="another")).actions[0].outcome == "done"
@@ -821,7 +851,7 @@ def test_where_the_allowance_covers_no_second_try_the_run_is_as_it_was(bench: Be
     before = everything(bench.root / RUN)
     agent = Agent([fails(AgentTransient("503"))])
     done = Bench(bench.root, 2).execute(agent)
-    assert done.not_run
+    assert (done.not_run, done.actions[0].outcome) == (True, "refused")
     assert len(agent.requests) == 2
     assert_given_back(bench, before, ["run_01_failed_1"])
 
@@ -940,6 +970,14 @@ def test_what_is_archived_counts_as_passed_no_more_and_as_before_when_it_comes_b
     assert bench.recorded == "passed"
 
 
+def test_while_a_limit_holds_it_counts_as_before_as_well(bench: Bench) -> None:
+    fail(bench)
+    record(bench, "passed")
+    execution = bench.prepared(Agent([fails(AgentLimit("usage limit reached"))]), named=True)
+    assert isinstance(execution.proceed(), Waiting)
+    assert bench.recorded == "passed"
+
+
 def test_a_run_that_lies_in_two_places_is_not_run(bench: Bench) -> None:
     fail(bench)
     shutil.copytree(bench.root / RUN, bench.root / "completed" / RUN)
@@ -965,12 +1003,61 @@ def test_what_a_workspace_lacks_is_told_before_anything_is_moved(lack: str, expe
     before, agent = tree(bench.root), Agent([works])
     told = refused(bench.execute(agent, make_workspace))
     assert {
-        "repository": "is a git repository",
+        "repository": "Make a branch T0_00_run_01--a0-start at the commit to start from",
         "sibling": "no branch in",
         "commit": f"lacks the commit {'1' * 40}",
     }[lack] in told
     assert tree(bench.root) == before
     assert agent.requests == []
+
+
+@needs_git
+def test_a_lost_repository_is_cloned_only_where_the_agent_is_to_run(experiment_dir: Path) -> None:
+    bench = Bench(experiment_dir)
+    setting = with_repository(bench.root)
+    lose(bench)
+    shutil.rmtree(setting.base)
+    experiment, execution = pytest_scylla.load(bench.root), bench.prepared(Agent([works]), make_workspace)
+    case, audit = examine(experiment, run_named(experiment, RUN), DEFAULT_POLICY)
+    before = everything(bench.root.parent)
+    assert "or let a repair clone task_repo to the latter" in execution.objection(case, audit)
+    assert everything(bench.root.parent) == before
+    execution.proceed()
+    place = central_place(bench.root, setting.task)
+    assert place.is_dir()
+    git(place, "branch", "T0_00_run_02--a0-start", setting.task_commit)
+    assert bench.execute(Agent([works]), make_workspace).actions[0].outcome == "done"
+
+
+@needs_git
+def test_what_cannot_be_cloned_is_told_of_every_run_and_tried_once(
+    experiment_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(experiment_dir)
+    setting = with_repository(bench.root)
+    runs = [RUN, "T1/01/run_01"]
+    for run in runs:
+        shutil.rmtree(bench.root / run)
+    shutil.rmtree(setting.base)
+    tried: list[str] = []
+
+    def unreachable(source: str, target: Path) -> None:
+        tried.append(source)
+        raise GitFailed("git clone: fatal: unable to access it")
+
+    monkeypatch.setattr(repository, "clone", unreachable)
+    before = tree(bench.root)
+    told = [refused(bench.execute(Agent([works]), make_workspace, run)) for run in runs]
+    assert (
+        told
+        == [
+            f"neither {setting.base} nor {central_place(bench.root, setting.task)} is a git repository: "
+            "task_repo cannot be cloned: git clone: fatal: unable to access it"
+        ]
+        * 2
+    )
+    assert tried == [str(setting.task)]
+    assert tree(bench.root) == before
 
 
 # Runs that need no agent
@@ -1000,6 +1087,15 @@ def test_a_passed_run_is_run_anew_where_that_is_asked_for_and_what_was_there_is_
     assert bench.recorded == "agent_complete"
 
 
+def test_a_run_that_another_session_ran_anew_meanwhile_is_not_run_once_more(experiment_dir: Path) -> None:
+    bench, other = Bench(experiment_dir), Bench(experiment_dir)
+    for agent, ours in ((Agent([works]), other), (Agent([works]), bench)):
+        done = ours.execute(agent, named=True, anew=True)
+        assert len(agent.requests) == (ours is other)
+    assert done.actions == ()
+    assert done.audit.status == "results"
+
+
 def test_who_has_the_run_is_waited_for_or_not(bench: Bench) -> None:
     experiment = pytest_scylla.load(bench.root)
     agent = Agent([works])
@@ -1015,7 +1111,7 @@ class Killed(BaseException):
     """The end of the process, as far as that can be had without one."""
 
 
-def kill_in(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: Step = works) -> None:
+def kill_in(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: Step = works, make: Any = make_directory) -> None:
     """Run an agent to its end in a session that is killed before anything is written."""
 
     def killed(*_: object) -> None:
@@ -1024,7 +1120,7 @@ def kill_in(bench: Bench, monkeypatch: pytest.MonkeyPatch, step: Step = works) -
     with monkeypatch.context() as patch:
         patch.setattr(RunExecution, "_store", killed)
         with pytest.raises(Killed):
-            bench.execute(Agent([step]))
+            bench.execute(Agent([step]), make)
 
 
 def test_its_reply_is_stored_and_nobody_is_called(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1101,7 +1197,7 @@ def another_model(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [change_prompt, lose_workspace, link_workspace, link_prompt, pipe_in_the_place_of_the_prompt, another_model],
+    [change_prompt, link_prompt, pipe_in_the_place_of_the_prompt, another_model],
 )
 def test_what_does_not_belong_to_the_run_any_more_is_not_stored(
     change: Callable[[Bench], None], bench: Bench, monkeypatch: pytest.MonkeyPatch
@@ -1112,6 +1208,20 @@ def test_what_does_not_belong_to_the_run_any_more_is_not_stored(
     bench.execute(agent)
     assert agent.recovered == []
     assert len(agent.requests) == 1
+
+
+@pytest.mark.parametrize("change", [lose_workspace, link_workspace])
+def test_a_workspace_that_is_gone_since_costs_no_agents_run_and_what_was_changed_in_it_is_not_known(
+    change: Callable[[Bench], None], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_in(bench, monkeypatch)
+    change(bench)
+    agent = Agent([works], recovers=AgentReply(PRINTED))
+    done = bench.execute(agent)
+    assert agent.requests == []
+    assert (done.actions[0].outcome, done.audit.status) == ("done", "results")
+    assert "- not known: " in bench.text("judge_prompt.md")
+    assert "changed no file" not in bench.text("judge_prompt.md")
 
 
 def test_an_agent_that_cannot_tell_runs_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1226,11 +1336,105 @@ def test_the_failed_workspace_goes_with_its_run_and_the_fresh_one_begins_as_that
 
 
 @needs_git
-def test_what_is_given_back_is_in_gits_list_at_its_place(setting: Setting) -> None:
-    before = everything(setting.root / RUN)
+@pytest.mark.parametrize("error", [AgentPermanent("no command", "all", made=False), AgentTransient("503")])
+def test_of_an_attempt_whose_agent_did_nothing_nothing_is_left(setting: Setting, error: Exception) -> None:
+    bench = Bench(setting.root)
+    before, base = everything(setting.root / RUN), everything(setting.base)
+    known, registered = branches(setting.base), registrations(setting.base)
+    agent = Agent([fails(error)])
+    bench.execute(agent, make_workspace)
+    assert_given_back(bench, before, [])
+    assert (branches(setting.base), registrations(setting.base)) == (known, registered)
+    assert everything(setting.base).keys() == base.keys()
+    bench.execute(agent, make_workspace)
+    assert {request.attempt for request in agent.requests} == {2}
+
+
+@needs_git
+def test_of_a_run_that_was_absent_nothing_is_left_either(setting: Setting) -> None:
+    shutil.rmtree(setting.root / RUN)
     bench = Bench(setting.root)
     bench.execute(Agent([fails(AgentPermanent("not logged in", "all"))]), make_workspace)
+    assert not (setting.root / RUN).exists()
+    assert bench.archived == []
+
+
+@needs_git
+def test_a_limit_is_waited_for_with_everything_as_it_was(setting: Setting) -> None:
+    bench = Bench(setting.root)
+    before, known, registered = everything(setting.root / RUN), branches(setting.base), registrations(setting.base)
+    agent = Agent([meets_a_limit(0.2), works])
+    execution = bench.prepared(agent, make_workspace)
+    done = execution.proceed()
+    assert isinstance(done, Waiting)
+    assert_given_back(bench, before, [])
+    assert (branches(setting.base), registrations(setting.base)) == (known, registered)
+    while isinstance(done, Waiting):
+        done = execution.proceed()
+    assert (done.actions[0].outcome, done.actions[0].calls) == ("done", 2)
+    assert [request.attempt for request in agent.requests] == [2, 2]
+    assert bench.archived == ["run_01"]
+
+
+def write_what_git_ignores(request: AgentRequest) -> None:
+    write(request.workspace, {"build/half.o": ""})
+
+
+def write_beside_the_workspace(request: AgentRequest) -> None:
+    write(request.workspace.parent, {"notes.txt": "half of it"})
+
+
+def commit_nothing(request: AgentRequest) -> None:
+    git(request.workspace, "commit", "--quiet", "--allow-empty", "--message=half of it")
+
+
+@needs_git
+@pytest.mark.parametrize("work", [write_what_git_ignores, write_beside_the_workspace, commit_nothing])
+def test_whatever_else_its_agent_did_is_in_the_archive(setting: Setting, work: Callable[[AgentRequest], None]) -> None:
+    def stopped(request: AgentRequest) -> AgentReply:
+        work(request)
+        raise AgentPermanent("not logged in", "all")
+
+    bench = Bench(setting.root)
+    before, known = everything(setting.root / RUN), branches(setting.base)
+    bench.execute(Agent([stopped]), make_workspace)
     assert_given_back(bench, before, ["run_01_failed_1"])
+    assert (setting.root / f"{FIRST}_failed_1/workspace/README").exists()
+    (added,) = branches(setting.base).keys() - known.keys()
     told = registrations(setting.base)
-    assert "branch refs/heads/T0_00_run_01" in told[str(setting.workspace(RUN))].splitlines()
-    assert str(setting.root / f"{FIRST}_failed_1/workspace") in told
+    assert f"branch refs/heads/{added}\nlocked" in told[str(setting.root / f"{FIRST}_failed_1/workspace")]
+    assert "locked" not in told[str(setting.workspace(RUN))]
+
+
+def commits(request: AgentRequest) -> AgentReply:
+    write(request.workspace, {"tally.py": "print(412)\n"})
+    commit(request.workspace, "Work")
+    return AgentReply(PRINTED)
+
+
+@needs_git
+def test_what_an_agent_committed_is_there_again_where_its_workspace_was_removed_since(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(setting.root)
+    kill_in(bench, monkeypatch, commits, make_workspace)
+    shutil.rmtree(setting.workspace(RUN))
+    agent = Agent([works], recovers=AgentReply(PRINTED))
+    assert bench.execute(agent, make_workspace).actions[0].outcome == "done"
+    assert agent.requests == []
+    assert (setting.workspace(RUN) / "tally.py").read_text() == "print(412)\n"
+    prompt = bench.text("judge_prompt.md")
+    assert "- added tally.py\n- not known: what the agent had not committed" in prompt
+    assert "+print(412)" in prompt
+
+
+@needs_git
+def test_what_it_did_not_commit_is_not_known_then(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(setting.root)
+    kill_in(bench, monkeypatch, works, make_workspace)
+    shutil.rmtree(setting.workspace(RUN))
+    agent = Agent([works], recovers=AgentReply(PRINTED))
+    assert bench.execute(agent, make_workspace).actions[0].outcome == "done"
+    assert agent.requests == []
+    assert not setting.workspace(RUN).exists()
+    assert f"- not known: {RUN}/workspace: absent" in bench.text("judge_prompt.md")

@@ -15,7 +15,7 @@ import pytest_scylla
 from pytest_scylla.running import repository
 from pytest_scylla.running.changes import list_changes
 from pytest_scylla.running.git import clone
-from pytest_scylla.running.workspace import check_workspace, make_workspace
+from pytest_scylla.running.workspace import check_workspace, clone_if_lost, make_workspace
 
 from .repositories import (
     AGENT_WORK,
@@ -47,10 +47,28 @@ pytestmark = needs_git
 
 def test_without_a_repository_it_is_told_which_are_lacking(setting: Setting) -> None:
     shutil.rmtree(setting.base)
+    place = central_place(setting.root, setting.task)
+    assert refusal(lambda: check_workspace(request(setting))) == (
+        f"neither {setting.base} nor {place} is a git repository: restore one of them, or let a repair clone task_repo "
+        "to the latter, and then make a branch T0_00_run_01--a0-start there, at the commit to start from"
+    )
+    assert not place.parent.exists()
+
+
+def test_a_lost_repository_is_cloned_and_then_it_is_told_what_that_lacks(setting: Setting) -> None:
+    shutil.rmtree(setting.base)
+    experiment, place = pytest_scylla.load(setting.root), central_place(setting.root, setting.task)
+    clone_if_lost(experiment)
     told = refusal(lambda: check_workspace(request(setting)))
-    assert str(setting.base) in told
-    assert str(central_place(setting.root, setting.task)) in told
-    assert not central_place(setting.root, setting.task).parent.exists()
+    assert re.match(rf"no branch in {place} tells .*Make a branch T0_00_run_01--a0-start at the commit", told)
+    before = everything(place)
+    clone_if_lost(experiment)
+    assert everything(place) == before
+
+
+def test_where_there_is_a_repository_nothing_is_cloned(setting: Setting) -> None:
+    clone_if_lost(pytest_scylla.load(setting.root))
+    assert not (setting.root.parent / "repos").exists()
 
 
 def test_the_central_clone_is_used_where_the_experiment_has_none(experiment_dir: Path) -> None:
@@ -132,8 +150,14 @@ def test_a_clone_that_fails_leaves_nothing(setting: Setting, lost: str) -> None:
         shutil.rmtree(setting.task)
     else:
         edit_config(setting.root, task_commit="1234567890" * 4)
-    told = refusal(lambda: make_workspace(request(setting)))
-    assert ("git clone" if lost == "source" else "1234567890") in told
+    told = refusal(lambda: clone_if_lost(pytest_scylla.load(setting.root)))
+    assert told.startswith(
+        f"neither {setting.base} nor {central_place(setting.root, setting.task)} is a git repository"
+    )
+    lacking = f"config/experiment.json: a clone of task_repo lacks the commit {'1234567890' * 4}, its task_commit"
+    assert f"task_repo cannot be cloned: {'git clone: ' if lost == 'source' else lacking}" in told
+    assert ".part" not in told
+    refusal(lambda: make_workspace(request(setting)))
     assert [name for name in os.listdir(setting.root.parent / "repos") if not name.endswith(".lock")] == []
 
 
@@ -145,9 +169,11 @@ def test_a_clone_that_fails_leaves_nothing(setting: Setting, lost: str) -> None:
 def test_a_repository_that_may_not_be_cloned_is_told(setting: Setting, source: str) -> None:
     shutil.rmtree(setting.base)
     edit_config(setting.root, task_repo=source)
-    told = refusal(lambda: make_workspace(request(setting)))
-    assert "task_repo" in told
-    assert "secret" not in told
+    for attempt in (check_workspace, make_workspace):
+        told = refusal(lambda attempt=attempt: attempt(request(setting)))  # type: ignore[misc]
+        assert "config/experiment.json: " in told
+        assert "task_repo" in told
+        assert "secret" not in told
 
 
 @pytest.mark.parametrize(

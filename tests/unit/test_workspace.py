@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,16 @@ import pytest_scylla
 from pytest_scylla.experiment.locks import locked
 from pytest_scylla.running.changes import list_changes
 from pytest_scylla.running.contract import MakeWorkspace, Workspace
-from pytest_scylla.running.workspace import after_move, check_workspace, make_workspace
+from pytest_scylla.running.workspace import (
+    after_return,
+    before_move,
+    check_workspace,
+    make_workspace,
+    remove_workspace,
+    restore_workspace,
+)
 
+from .repairing import tree
 from .repositories import (
     AGENT_WORK,
     CONFIGURATION,
@@ -48,6 +57,15 @@ from .repositories import (
 )
 
 pytestmark = needs_git
+
+
+def move(setting: Setting, run: str, name: str = "") -> tuple[Path, Path]:
+    """Archive a run with its workspace, and let git know; return where that was, and where it is."""
+    old = setting.workspace(run)
+    new = setting.root / "T0/00/.failed" / (name or old.parent.name) / "workspace"
+    before_move(pytest_scylla.load(setting.root), old, new)
+    archive(setting, run, name)
+    return old, new
 
 
 def test_the_function_keeps_to_the_contract() -> None:
@@ -117,8 +135,7 @@ def test_the_experiment_may_be_reached_through_a_link(setting: Setting) -> None:
     assert made.base_commit == setting.start(RUN)
     write(made.path, AGENT_WORK)
     assert list_changes(pytest_scylla.load(link), made).names == ("added tally.py",)
-    archived = archive(replace(setting, root=link), RUN, "run_01_failed_1") / "workspace"
-    after_move(pytest_scylla.load(link), made.path, archived)
+    move(replace(setting, root=link), RUN, "run_01_failed_1")
     assert "locked" in registrations(setting.base)[str(setting.root / "T0/00/.failed/run_01_failed_1/workspace")]
 
 
@@ -149,8 +166,7 @@ def test_beside_a_new_workspace_nothing_is_touched(experiment_dir: Path, central
         setting.set_up(run)
     write(setting.workspace(SIBLING), {"uncommitted": "work", "build/ignored": "work", "README": "changed"})
     git(setting.workspace("T1/01/run_02"), "add", "--intent-to-add", ".")
-    moved = archive(setting, RUN) / "workspace"
-    after_move(pytest_scylla.load(setting.root), setting.workspace(RUN), moved)
+    move(setting, RUN)
     before = everything(setting.root.parent)
     known = registrations(setting.base)
     made = make(setting)
@@ -366,12 +382,12 @@ def test_a_directory_that_is_not_the_runs_is_refused(setting: Setting, place: st
 
 def test_the_workspace_of_an_archived_run_survives_every_prune(setting: Setting) -> None:
     """Moved, it works only until somebody prunes; after that nothing mends it."""
-    old, new = setting.workspace(SIBLING), archive(setting, SIBLING, "run_02_failed_1") / "workspace"
-    write(new, {"uncommitted": "work"})
+    old = setting.workspace(SIBLING)
+    write(old, {"uncommitted": "work"})
     others = {path: told for path, told in registrations(setting.base).items() if path != str(old)}
-    before = everything(new)
-    after_move(pytest_scylla.load(setting.root), old, new)
-    assert everything(new) == before
+    before = tree(old)
+    _, new = move(setting, SIBLING, "run_02_failed_1")
+    assert tree(new) == before
     now = registrations(setting.base)
     assert "locked pytest-scylla: archived from" in now.pop(str(new))
     assert now == others
@@ -389,18 +405,19 @@ def test_a_git_file_that_an_agent_made_to_name_another_repository_is_not_believe
     make_task(tmp_path / "users")
     git(tmp_path / "users", "worktree", "add", "--detach", str(tmp_path / "tree"))
     (setting.workspace(SIBLING) / ".git").write_text((tmp_path / "tree" / ".git").read_text())
-    old, new = setting.workspace(SIBLING), archive(setting, SIBLING) / "workspace"
     before = everything(tmp_path / "users", tmp_path / "tree")
-    after_move(pytest_scylla.load(setting.root), old, new)
+    _, new = move(setting, SIBLING)
     assert everything(tmp_path / "users", tmp_path / "tree") == before
     assert str(new) in registrations(setting.base)
 
 
 def test_a_lock_that_was_there_stays(setting: Setting) -> None:
     git(setting.base, "worktree", "lock", "--reason", "mine", str(setting.workspace(SIBLING)))
-    old, new = setting.workspace(SIBLING), archive(setting, SIBLING) / "workspace"
-    after_move(pytest_scylla.load(setting.root), old, new)
+    old, new = move(setting, SIBLING)
     assert registrations(setting.base)[str(new)].endswith("locked mine")
+    new.parent.rename(old.parent)
+    after_return(pytest_scylla.load(setting.root), new, old)
+    assert registrations(setting.base)[str(old)].endswith("locked mine")
 
 
 def test_what_is_not_registered_is_left_alone(setting: Setting) -> None:
@@ -408,17 +425,19 @@ def test_what_is_not_registered_is_left_alone(setting: Setting) -> None:
     place = setting.root / "T1" / "02" / "run_01" / "workspace"
     place.mkdir()
     known = registrations(setting.base)
-    after_move(experiment, place.with_name("old"), place)
+    before_move(experiment, place, place.with_name("new"))
+    after_return(experiment, place.with_name("old"), place)
     assert registrations(setting.base) == known
     shutil.rmtree(setting.base)
-    after_move(experiment, place.with_name("old"), place)
+    before_move(experiment, place, place.with_name("new"))
+    after_return(experiment, place.with_name("old"), place)
 
 
 def test_a_workspace_that_was_made_meanwhile_is_not_taken_for_the_one_that_was_moved(setting: Setting) -> None:
     made = make(setting)
     known = registrations(setting.base)
     archived = setting.root / "T0" / "00" / ".failed" / "run_01" / "workspace"
-    refusal(lambda: after_move(pytest_scylla.load(setting.root), made.path, archived))
+    refusal(lambda: after_return(pytest_scylla.load(setting.root), made.path, archived))
     assert registrations(setting.base) == known
 
 
@@ -431,5 +450,189 @@ def test_it_is_registered_only_for_a_directory_of_the_experiment(setting: Settin
     elif there == "elsewhere":
         new = tmp_path
     known = registrations(setting.base)
-    refusal(lambda: after_move(pytest_scylla.load(setting.root), old, new))
+    refusal(lambda: after_return(pytest_scylla.load(setting.root), old, new))
     assert registrations(setting.base) == known
+
+
+# --------------------------------------------------------------------------------------------------- moved experiments
+
+
+def moved_to(setting: Setting, place: Path) -> Setting:
+    setting.root.rename(place)
+    return replace(setting, root=place, base=place / "repo")
+
+
+def assert_kept_by_a_prune(setting: Setting, workspace: Path) -> None:
+    """Git knows a workspace in its place, whatever is tidied up; and gets it going once it is asked to repair it."""
+    git(setting.base, "worktree", "prune", "--expire", "now")
+    assert "locked pytest-scylla: archived from" in registrations(setting.base)[str(workspace)]
+    git(setting.base, "worktree", "repair")
+    assert git(workspace, "log", "-1", "--format=%s") == "Work"
+
+
+def test_in_a_moved_experiment_an_archived_workspace_is_known_where_it_is(setting: Setting) -> None:
+    """Git knows it where the experiment was."""
+    moved = moved_to(setting, setting.root.with_name("moved"))
+    _, new = move(moved, SIBLING)
+    assert_kept_by_a_prune(moved, new)
+    assert str(setting.workspace(SIBLING)) not in registrations(moved.base)
+
+
+def test_as_is_one_whose_run_was_moved_to_another_stage_without_a_word(setting: Setting) -> None:
+    (setting.root / "completed").mkdir()
+    (setting.root / "T0").rename(setting.root / "completed/T0")
+    old = setting.root / "completed" / SIBLING / "workspace"
+    new = setting.root / "completed/T0/00/.failed/run_02/workspace"
+    before_move(pytest_scylla.load(setting.root), old, new)
+    new.parents[1].mkdir(exist_ok=True)
+    old.parent.rename(new.parent)
+    assert_kept_by_a_prune(setting, new)
+
+
+def test_in_a_copied_experiment_that_shares_a_clone_the_originals_workspace_stays_known(experiment_dir: Path) -> None:
+    setting = with_repository(experiment_dir, central=True)
+    setting.set_up(SIBLING)
+    copy = experiment_dir.with_name("copy")
+    shutil.copytree(experiment_dir, copy, symlinks=True)
+    known = registrations(setting.base)
+    move(replace(setting, root=copy), SIBLING)
+    assert registrations(setting.base) == known
+
+
+@pytest.mark.parametrize("named", ["another run's", "none", "lost", "a link"])
+def test_in_a_moved_experiment_a_git_file_is_not_believed_either(setting: Setting, tmp_path: Path, named: str) -> None:
+    moved = moved_to(setting, setting.root.with_name("moved"))
+    git_file = moved.workspace(SIBLING) / ".git"
+    other = moved.workspace("T1/01/run_01") / ".git"
+    if named == "another run's":
+        git_file.write_text(other.read_text())
+    elif named == "none":
+        git_file.write_text("gitdir: /worktrees/../..\n")
+    else:
+        git_file.rename(tmp_path / "git")
+        if named == "a link":
+            git_file.symlink_to(tmp_path / "git")
+    known = registrations(moved.base)
+    move(moved, SIBLING)
+    assert registrations(moved.base) == known
+
+
+# ----------------------------------------------------------------------------------------- workspaces that nobody used
+
+
+def test_a_workspace_that_nobody_touched_is_removed_with_its_branch_and_nothing_else_is(setting: Setting) -> None:
+    archive(setting, SIBLING)
+    make(setting, SIBLING)
+    edit_config(setting.root, runs_per_subtest=3)
+    setting.workspace("T0/00/run_03").parent.mkdir()
+    before = everything(setting.root)
+    made = make(setting, "T0/00/run_03")
+    remove_workspace(pytest_scylla.load(setting.root), made)
+    assert everything(setting.root) == before
+
+
+def commit_in(setting: Setting, made: Workspace) -> None:
+    write(made.path, AGENT_WORK)
+    commit(made.path, "Work")
+
+
+def commit_and_go_back(setting: Setting, made: Workspace) -> None:
+    commit(made.path, "Nothing", "--allow-empty")
+
+
+def commit_beside(setting: Setting, made: Workspace) -> None:
+    git(made.path, "checkout", "--quiet", "-b", "another")
+
+
+@pytest.mark.parametrize("change", [
+    commit_in,
+    commit_and_go_back,
+    commit_beside,
+    lambda setting, made: git(made.path, "checkout", "--quiet", "--detach"),
+    lambda setting, made: write(made.path, {"README": "another text"}),
+    lambda setting, made: write(made.path, {"more": ""}),
+    lambda setting, made: git(setting.base, "worktree", "lock", str(made.path)),
+    lambda setting, made: git(setting.base, "config", "alias.status", "!touch ran"),
+    lambda setting, made: (made.path / ".git").write_text((setting.workspace(SIBLING) / ".git").read_text()),
+])  # fmt: skip
+def test_one_in_which_anything_was_done_is_left_as_it_is(
+    setting: Setting, change: Callable[[Setting, Workspace], object]
+) -> None:
+    made = make(setting)
+    change(setting, made)
+    before = everything(setting.root)
+    refusal(lambda: remove_workspace(pytest_scylla.load(setting.root), made))
+    # Git looks at the files, and notes in the index what it found.
+    index = [str(place) for place in (setting.base / ".git/worktrees").glob("*/index")]
+    assert without(everything(setting.root), index) == without(before, index)
+
+
+def test_so_is_one_that_is_none_of_the_repositorys(setting: Setting) -> None:
+    experiment, made = pytest_scylla.load(setting.root), make(setting)
+    place = setting.root / "T1/02/run_01/workspace"
+    write(place, {"README": "mine"})
+    before = everything(setting.root)
+    refusal(lambda: remove_workspace(experiment, replace(made, path=place)))
+    refusal(lambda: remove_workspace(experiment, replace(made, branch="T0_00_run_02")))
+    assert everything(setting.root) == before
+    shutil.rmtree(setting.base)
+    refusal(lambda: remove_workspace(experiment, made))
+    assert (made.path / "README").exists()
+
+
+# ------------------------------------------------------------------------------------------------ workspaces that went
+
+
+def delete(setting: Setting, made: Workspace) -> None:
+    shutil.rmtree(made.path)
+
+
+def delete_by_git(setting: Setting, made: Workspace) -> None:
+    git(setting.base, "worktree", "remove", str(made.path))
+
+
+@pytest.mark.parametrize("removed", [delete, delete_by_git])
+def test_what_an_agent_committed_in_a_workspace_that_is_gone_is_checked_out_again_on_its_branch(
+    setting: Setting, removed: Callable[[Setting, Workspace], None]
+) -> None:
+    made = make(setting)
+    write(made.path, AGENT_WORK)
+    done = commit(made.path, "Work")
+    removed(setting, made)
+    known = branches(setting.base)
+    restore_workspace(request(setting), made)
+    assert git(made.path, "rev-parse", "HEAD") == done
+    assert git(made.path, "symbolic-ref", "--short", "HEAD") == made.branch
+    assert git(made.path, "status", "--porcelain") == ""
+    assert branches(setting.base) == known
+
+
+def test_where_it_committed_nothing_there_is_nothing_to_check_out(setting: Setting) -> None:
+    made = make(setting)
+    delete(setting, made)
+    assert "its branch has no commit of the agent's" in refusal(lambda: restore_workspace(request(setting), made))
+    assert not made.path.exists()
+    git(setting.base, "branch", "--move", made.branch, "elsewhere")
+    refusal(lambda: restore_workspace(request(setting), made))
+
+
+@pytest.mark.parametrize("branch", ["main", "T0_00_run_02", "T0_00_run_01", "--force", "../HEAD"])
+def test_no_branch_of_another_attempt_is_checked_out(setting: Setting, branch: str) -> None:
+    """Which one it is was read from a file."""
+    made = make(setting)
+    commit_in(setting, made)
+    delete(setting, made)
+    refusal(lambda: restore_workspace(request(setting), replace(made, branch=branch)))
+    assert not made.path.exists()
+
+
+def test_what_is_there_is_not_replaced_nor_what_was_moved_elsewhere(setting: Setting, tmp_path: Path) -> None:
+    made = make(setting)
+    commit_in(setting, made)
+    before = everything(setting.root)
+    refusal(lambda: restore_workspace(request(setting), made))
+    assert everything(setting.root) == before
+    git(setting.base, "worktree", "move", str(made.path), str(tmp_path / "elsewhere"))
+    told = refusal(lambda: restore_workspace(request(setting), made))
+    assert told == f"{made.branch} is checked out at {tmp_path / 'elsewhere'}"
+    assert not made.path.exists()
