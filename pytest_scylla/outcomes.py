@@ -57,8 +57,8 @@ class ItemOutcome:
     reason that passes (a limit, the budget).
     ``remedy`` says what would repair it, ``level`` how far a repair has to go for that, and ``calls`` how many judge
     calls it takes.
-    ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known. ``actions`` are what a session that
-    repairs did about it, or declined to.
+    ``score``, ``passed`` and ``cost_usd`` are ``None`` where they are not known; ``scored`` says whether the score of a
+    run counts. ``actions`` are what a session that repairs did about it, or declined to.
     """
 
     status: str
@@ -71,6 +71,7 @@ class ItemOutcome:
     fallback: bool = False
     level: Level | None = None
     calls: int = 0
+    scored: bool = False
     actions: tuple[Action, ...] = ()
 
     def as_data(self) -> list[Any]:
@@ -87,6 +88,7 @@ class ItemOutcome:
             self.fallback,
             self.level,
             self.calls,
+            self.scored,
             [action.as_data() for action in self.actions],
         ]
 
@@ -176,16 +178,18 @@ def outcomes_of_run(
             level=remedy[name].level,
             calls=remedy[name].calls,
         )
+    figures = RunFigures.of(case, audit)
     outcomes["run"] = ItemOutcome(
         audit.status,
         "failed" if failed["run"] else "passed",
         audit.findings,
         str(remedy["run"]),
-        audit.score,
-        audit.passed,
+        figures.score,
+        figures.passed,
         audit.cost_usd,
         level=remedy["run"].level,
         calls=remedy["run"].calls,
+        scored=figures.is_scored,
     )
     return outcomes
 
@@ -204,7 +208,7 @@ class AuditedExperiment:
     repairs, ``before`` is every item's outcome as first audited, and ``drafts`` are the plans that were made then, in
     the process that made them; ``judge_seconds`` is how long judge calls took, by model, and ``estimates`` what one is
     expected to take. ``facts`` and ``figures`` are what the disk proves of runs, as far as this process knows and the
-    session does not change it. ``in_order``: the items of :data:`WHOLES` come after all others of the session.
+    session does not change it. ``in_order``: what follows from other items comes after them.
     """
 
     name: str

@@ -44,7 +44,16 @@ def run(
     if score is None and status == "completed" and known:
         score = sum(known) / len(known)
     passed = None if score is None else score >= 0.6
-    return {"id": run_id, "status": status, "score": score, "passed": passed, "cost_usd": cost, "judges": judges}
+    complete = sum(slot["status"] == "complete" for slot in judges)
+    return {
+        "id": run_id,
+        "status": status,
+        "score": score,
+        "scored": score is not None and 2 * complete >= len(judges),
+        "passed": passed,
+        "cost_usd": cost,
+        "judges": judges,
+    }
 
 
 def finding(code: str, file: str | None = None, *, message: str = "", pointer: str = "", warning: bool = False) -> Json:

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 import pytest
 
@@ -23,30 +24,46 @@ MANY = 30
 EXAMPLES = 3
 
 
+_NOT_RUN = "not-run: "
+"""How the reason of an action begins that was left for a limit, a budget or whatever else passes."""
+
+
 @dataclass
 class Cause:
-    """Failing items with the same kind, status and first finding."""
+    """Failing items with the same kind, status, first finding and remedy, left for the same reason if for any.
+
+    ``not_run`` is the reason why the session did not come to them, "" where it did. ``waiting`` are the judge slots of
+    absent runs, which are no cause of their own.
+    """
 
     kind: str
     status: str
     code: str
     remedy: str
+    not_run: str = ""
     items: list[str] = field(default_factory=list)
-    with_slots: int = 0
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def title(self) -> str:
         """How many they are, and what is wrong with them."""
+        state = self.status + ", not run" * bool(self.not_run)
         if self.kind in WHOLES:
-            return f"{self.kind} {self.status}: {self.code}"
+            return f"{self.kind} {state}: {self.code}"
         noun = self.kind.replace("_", " ")
-        slots = f", with {self.with_slots} judge slots that wait for them" if self.with_slots else ""
-        return f"{len(self.items)} {noun}{'s' * (len(self.items) != 1)} {self.status}: {self.code}{slots}"
+        slots = f", with {len(self.waiting)} judge slots that wait for them" if self.waiting else ""
+        return f"{len(self.items)} {noun}{'s' * (len(self.items) != 1)} {state}: {self.code}{slots}"
 
     @property
     def meaning(self) -> str:
         """What that means, in a sentence."""
         return CODES[self.code].meaning if self.code in CODES else "It was not looked at to the end."
+
+    @property
+    def told(self) -> list[str]:
+        """What there is to say of it below its title, a line each."""
+        not_run = [f"not run: {self.not_run}"] if self.not_run else []
+        return [self.meaning, *not_run, self.examples, f"repair: {self.remedy}"]
 
     @property
     def examples(self) -> str:
@@ -74,7 +91,7 @@ class Listing:
 
     @contextmanager
     def instead_of_failures(self) -> Iterator[None]:
-        """While active, pytest's own summaries do not see our failing items; the listing is printed instead."""
+        """While active, pytest's own summaries do not see the items that the listing, printed at the end, tells of."""
         stats = self._reporter.stats
         failed = stats.get("failed", [])
         ours = [report for report in failed if getattr(report, "scylla_outcome", None)]
@@ -82,58 +99,82 @@ class Listing:
         if len(ours) <= MANY or config.get_verbosity() > 0 or config.option.tbstyle != "auto":
             yield
             return
-        hidden = set(map(id, ours))
+        found = [(audited, causes(audited)) for audited in self._experiments]
+        listed = {
+            audited.nodeid(item_id)
+            for audited, its_causes in found
+            for cause in its_causes
+            for item_id in (*cause.items, *cause.waiting)
+        }
+        hidden = {id(report) for report in ours if report.nodeid in listed}
         stats["failed"] = [report for report in failed if id(report) not in hidden]
         try:
             yield
         finally:
             stats["failed"] = failed
         if config.get_verbosity() >= -1:
-            self._print(len(ours))
+            self._print(found, len(listed))
 
-    def _print(self, failing: int) -> None:
+    def _print(self, found: Sequence[tuple[AuditedExperiment, list[Cause]]], items: int) -> None:
         self.is_printed = True
-        self._reporter.write_sep("=", f"{failing} items are not sound, by cause")
-        for audited in self._experiments:
-            for line in causes_lines(audited, self._settings):
+        self._reporter.write_sep("=", f"{items} items are not sound, by cause")
+        width = self._reporter.config.get_terminal_writer().fullwidth
+        for audited, its_causes in found:
+            for line in causes_lines(audited, its_causes, self._settings, width):
                 self._reporter.write_line(line)
 
 
-def causes_lines(audited: AuditedExperiment, settings: Settings) -> list[str]:
-    """The failing items of an experiment by cause: how many, three of them, what to do, what to type next."""
-    lines = []
-    for cause in causes(audited):
-        lines += [
-            cause.title,
-            f"    {cause.meaning}",
-            f"    {cause.examples}",
-            f"    repair: {cause.remedy}",
-            f"    look at one: {command_for(audited, cause.items[0], settings)}",
-            "",
-        ]
-    return lines
+def causes_lines(
+    audited: AuditedExperiment, found: Sequence[Cause], settings: Settings, width: int = 80
+) -> Iterator[str]:
+    """The failing items of an experiment by cause: how many, three of them, what to do, what to type next.
+
+    Only the command may be longer than ``width``: it is to be copied.
+    """
+    for cause in found:
+        yield from fitting(cause.title, width, 4)
+        for text in cause.told:
+            yield from fitting(f"    {text}", width, 8)
+        yield f"    look at one: {command_for(audited, cause.items[0], settings)}"
+        yield ""
+
+
+def fitting(text: str, width: int, indent: int) -> list[str]:
+    """The lines of ``text`` in ``width`` columns, all but the first indented; only a word may be longer than that."""
+    return wrap(text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False)
 
 
 def causes(audited: AuditedExperiment) -> list[Cause]:
     """The failing items of an experiment by cause, that of most items first."""
-    found: dict[tuple[str, str, str, str], Cause] = {}
+    found: dict[tuple[str, ...], Cause] = {}
     absent_runs: dict[str, Cause] = {}
+    left_for = {
+        run_of(item_id): reason for item_id, outcome in audited.outcomes.items() if (reason := _left_for(outcome))
+    }
     for item_id in sorted(audited.outcomes):  # a run comes before its slots
         outcome = audited.outcomes[item_id]
-        if outcome.outcome not in ("failed", "crashed"):
+        if outcome.outcome not in ("failed", "not-run", "crashed"):
             continue
         kind = kind_of(item_id)
         if outcome.status == "agent_failed" and (run := absent_runs.get(run_of(item_id))):
-            run.with_slots += 1
+            run.waiting.append(item_id)
             continue
-        code = _first_code(outcome)
-        cause = found.setdefault(
-            (kind, outcome.status, code, outcome.remedy), Cause(kind, outcome.status, code, outcome.remedy)
-        )
+        not_run = ""
+        if outcome.outcome == "not-run":
+            # A run that waits for its slots is left for their reason.
+            not_run = _left_for(outcome) or left_for.get(run_of(item_id), "the session did not come to it")
+        key = (kind, outcome.status, _first_code(outcome), outcome.remedy, not_run)
+        cause = found.setdefault(key, Cause(*key))
         cause.items.append(item_id)
         if kind == "run" and outcome.status in ("missing", "failed", "partial"):
             absent_runs[item_id] = cause
     return sorted(found.values(), key=lambda cause: (-len(cause.items), cause.kind, cause.code))
+
+
+def _left_for(outcome: ItemOutcome) -> str:
+    """The reason that passes for which the item was left; "" where there is none."""
+    reasons = (action.reason or "" for action in outcome.actions)
+    return next((reason.removeprefix(_NOT_RUN) for reason in reasons if reason.startswith(_NOT_RUN)), "")
 
 
 def _first_code(outcome: ItemOutcome) -> str:

@@ -199,6 +199,16 @@ class Demand:
 
 
 @dataclass(frozen=True, slots=True)
+class Waived:
+    """Items that are not sound and may stay so: the glob on their ids, how many it waives, until when, and why."""
+
+    item: str
+    items: int
+    until: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """An item that is no more as it was in an earlier report: how it stood, and how it stands, in words."""
 
@@ -255,6 +265,8 @@ class Figures:
     planned: Work | None
     demands: tuple[Demand, ...]
     compared: Compared | None
+    waivers: tuple[Waived, ...]
+    """Those that waive anything."""
     fallback_slots: frozenset[str] = field(repr=False)
 
     @property
@@ -315,6 +327,11 @@ def figures(experiment: Json, number: int) -> Figures:
         planned=_planned(experiment["items"]),
         demands=tuple(_demands(experiment)),
         compared=_compared(experiment.get("compared")),
+        waivers=tuple(
+            Waived(row["item"], row["waived"], row["until"], row["reason"])
+            for row in experiment.get("waivers", ())
+            if row["waived"]
+        ),
         fallback_slots=fallback,
     )
 
@@ -324,8 +341,11 @@ def slot_id(run_id: str, number: int) -> str:
     return f"{run_id}/judge_{number:02d}"
 
 
-def action_text(action: Json, run_id: str) -> str:
-    """One action of the report in a line; files of its own run are named without the run."""
+def action_text(action: Json, run_id: str, remedy: str) -> str:
+    """One action of the report in a line; files of its own run are named without the run.
+
+    It is "" for a refusal that says no more than ``remedy``, the item's, does.
+    """
     made = Action(
         action["level"],
         action["what"],
@@ -340,7 +360,7 @@ def action_text(action: Json, run_id: str) -> str:
     )
     if made.outcome in ("done", "planned") and not made.files:
         return f"{made.what}: {made.outcome}"
-    return action_line(made).replace(f"{run_id}/", "")
+    return action_line(made, remedy).replace(f"{run_id}/", "")
 
 
 def exit_words(bits: int) -> list[str]:
@@ -407,7 +427,7 @@ def _tier_rows(runs: Sequence[Json]) -> Iterator[TierRow]:
     for run in runs:
         tiers.setdefault(run["id"].partition("/")[0], []).append(run)
     for tier, held in tiers.items():
-        scored = [run for run in held if _is_scored(run)]
+        scored = [run for run in held if run["scored"]]
         scores = tuple(run["score"] for run in scored)
         slots = [judge["status"] for run in held for judge in run["judges"]]
         yield TierRow(
@@ -427,10 +447,13 @@ def _cost(runs: Sequence[Json]) -> Sample:
     return Sample.make((run["cost_usd"] for run in runs if run["cost_usd"] is not None), len(runs))
 
 
-def _is_scored(run: Json) -> bool:
-    """Whether a run's score counts: a run with fewer than half of its judge slots complete has none, rather than 0."""
-    complete = sum(judge["status"] == "complete" for judge in run["judges"])
-    return run["score"] is not None and 2 * complete >= len(run["judges"])
+def remedy_text(item: Json) -> str:
+    """What would make an item of the report sound, and how far a repair has to go for that; "" where nothing would."""
+    remedy, level = item.get("remedy"), item.get("level")
+    if not remedy:
+        return ""
+    # "none: .." says itself what would help, if anything does.
+    return f"{remedy}, --repair-level={level}" if level and not remedy.startswith("none") else remedy
 
 
 Mark = tuple[float, bool]

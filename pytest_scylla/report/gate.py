@@ -20,6 +20,8 @@ KINDS_OF_CHANGE = {
     "absent": "no longer expected",
 }
 """What became of items since the baseline, in people's words."""
+MOST_WAIVERS = 50
+"""How many waivers a table has at most."""
 _MOST_SHOWN = {"worse": 10, "better": 3, "changed": 3, "scores": 3}
 
 

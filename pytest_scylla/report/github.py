@@ -15,11 +15,12 @@ from typing import Literal
 
 from ..auditing.findings import RUN_STATUSES, SLOT_STATUSES
 from ..experiment.wording import printable
+from ..gate.waivers import WaiverUse
 from ..outcomes import NOT_AUDITED, AuditedExperiment
 from ..settings import Settings
 from .causes import Cause, causes, command_for
 from .counts import Counts, count
-from .gate import conclusion_lines, waiver_lines
+from .gate import MOST_WAIVERS, conclusion_lines, waiver_lines
 
 MOST_ANNOTATIONS = 10
 MAX_SUMMARY = 1024 * 1024
@@ -94,12 +95,7 @@ def _of_cause(
 ) -> Annotation:
     outcome = audited.outcomes[cause.items[0]]
     findings = outcome.errors or outcome.findings
-    lines = [
-        cause.meaning,
-        cause.examples,
-        f"repair: {cause.remedy}",
-        f"look at one: {command_for(audited, cause.items[0], settings)}",
-    ]
+    lines = [*cause.told, f"look at one: {command_for(audited, cause.items[0], settings)}"]
     place = audited.experiment.root / findings[0].file if findings else audited.experiment.root
     level: Literal["error", "warning"] = "error" if fails else "warning"
     return Annotation(level, cause.title, "\n".join(lines), _known_as(place, workspace), 1)
@@ -176,9 +172,25 @@ def _summary(audited: AuditedExperiment) -> Iterator[str]:
         yield "| what | finding | some of them | repair |"
         yield "|---|---|---|---|"
     for cause in found:
-        cells = (cause.title, cause.meaning, cause.examples, cause.remedy)
+        meaning = f"{cause.meaning} Not run: {cause.not_run}" if cause.not_run else cause.meaning
+        cells = (cause.title, meaning, cause.examples, cause.remedy)
         yield f"| {' | '.join(map(escaped, cells))} |"
     yield ""
+    if audited.conclusion is not None:
+        yield from _waivers_table([use for use in audited.conclusion.waivers if use.waived])
+
+
+def _waivers_table(uses: Sequence[WaiverUse]) -> Iterator[str]:
+    if uses:
+        yield "| waived | items | until | reason |"
+        yield "|---|---:|---|---|"
+    for use in uses[:MOST_WAIVERS]:
+        cells = (use.waiver.item, str(use.waived), str(use.waiver.until), use.waiver.reason)
+        yield f"| {' | '.join(map(escaped, cells))} |"
+    yield ""
+    if len(uses) > MOST_WAIVERS:
+        yield f"{len(uses) - MOST_WAIVERS} more waivers."
+        yield ""
 
 
 def _counts_table(

@@ -145,6 +145,7 @@ def _run(audited: AuditedExperiment, run: RunId) -> dict[str, Any]:
         "id": str(run),
         "status": outcome.status,
         "score": outcome.score,
+        "scored": outcome.scored,
         "passed": outcome.passed,
         "cost_usd": outcome.cost_usd,
         "judges": judges,
@@ -152,7 +153,7 @@ def _run(audited: AuditedExperiment, run: RunId) -> dict[str, Any]:
 
 
 def _item(audited: AuditedExperiment, item_id: str, outcome: ItemOutcome) -> dict[str, Any]:
-    return {
+    made: dict[str, Any] = {
         "id": item_id,
         "kind": kind_of(item_id),
         "nodeid": audited.nodeid(item_id),
@@ -160,9 +161,13 @@ def _item(audited: AuditedExperiment, item_id: str, outcome: ItemOutcome) -> dic
         "status": outcome.status,
         "outcome": outcome.outcome,
         "remedy": outcome.remedy or None,
+        "level": outcome.level,
         "findings": [_finding(found) for found in outcome.findings],
         "actions": [action.as_data() for action in outcome.actions],
     }
+    if outcome.outcome == "waived" and audited.waivers and (waiver := audited.waivers.waiver_of(item_id)):
+        made["waiver"] = {"line": waiver.line, "reason": waiver.reason, "until": waiver.until.isoformat()}
+    return made
 
 
 def _finding(found: Finding) -> dict[str, str]:

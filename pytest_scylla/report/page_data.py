@@ -20,6 +20,7 @@ from .figures import (
     Figures,
     Json,
     action_text,
+    remedy_text,
     slot_id,
 )
 
@@ -99,11 +100,11 @@ def page_data(experiments: Sequence[Json], parts: Sequence[Figures], *, room: in
     "aggregates": .., "outcome": {outcome: word}}, "codes": {code: [meaning, cause, remedy]}, "experiments":
     [{"command", "models": [text], "runs": [RUN], "items": [ITEM], "cut": n}]}``, where a number stands for a text:
 
-    - RUN is ``[id, status, score, passed, cost, [[status, score, passed, model if not the slot's], ..]]``, a slot's
-      passed being 2 for a fallback verdict;
+    - RUN is ``[id, status, score, passed, cost, [[status, score, passed, model if not the slot's], ..], 1 if its score
+      counts]``, a slot's passed being 2 for a fallback verdict;
     - ITEM is ``[run's place in runs or id, slot number or 0, kind, status before, status, outcome,
-      [[code, 1 for an error, file, pointer, message], ..], [text, ..], how many of both are left out]``,
-      the worst first; of the last ``cut`` items there are codes only.
+      [[code, 1 for an error, file, pointer, message], ..], [text, ..], how many of both are left out, remedy, why it is
+      waived]``, the worst first; of the last ``cut`` items there are codes only.
     """
     texts, left = Texts(), _Room(room)
     held = [_experiment(experiment, part, texts, left) for experiment, part in zip(experiments, parts, strict=True)]
@@ -171,6 +172,7 @@ def _run(run: Json, models: Sequence[str], part: Figures, texts: Texts) -> list[
         _bit(run["passed"]),
         _rounded(run["cost_usd"]),
         judges,
+        int(run["scored"]),
     ]
 
 
@@ -197,7 +199,9 @@ def _item(item: Json, places: Mapping[str, int], texts: Texts) -> list[Any]:
     slot = int(number) if of_slot and number.isascii() and number.isdigit() else 0
     known = run_id in places and bool(slot) is of_slot
     findings = [_finding(found, run_id, texts) for found in item["findings"][:MOST_FINDINGS]]
-    actions = [texts.place(action_text(action, run_id)) for action in item["actions"][:MOST_FINDINGS]]
+    remedy = item.get("remedy") or ""
+    told = [text for action in item["actions"] if (text := action_text(action, run_id, remedy))]
+    actions = [texts.place(text) for text in told[:MOST_FINDINGS]]
     return [
         places[run_id] if known else item["id"],
         slot,
@@ -207,8 +211,15 @@ def _item(item: Json, places: Mapping[str, int], texts: Texts) -> list[Any]:
         texts.place(item["outcome"]),
         findings,
         actions,
-        len(item["findings"]) - len(findings) + len(item["actions"]) - len(actions),
+        len(item["findings"]) - len(findings) + len(told) - len(actions),
+        texts.place(remedy_text(item)),
+        texts.place(_waiver_text(item)),
     ]
+
+
+def _waiver_text(item: Json) -> str:
+    waiver = item.get("waiver")
+    return f"until {waiver['until']}: {waiver['reason']} (line {waiver['line']} of the waivers)" if waiver else ""
 
 
 def _finding(found: Json, run_id: str, texts: Texts) -> list[int]:
@@ -227,4 +238,4 @@ def _finding(found: Json, run_id: str, texts: Texts) -> list[int]:
 def _bare(item: Json) -> Json:
     codes = {(found["code"], found["severity"]): found for found in item["findings"]}
     findings = [{**found, "file": "", "pointer": "", "message": ""} for found in codes.values()]
-    return {**item, "findings": findings, "actions": []}
+    return {**item, "findings": findings, "actions": [], "remedy": None}

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from .figures import FEWEST_PAIRS, MOST_WORSE, Figures, exit_words, headline
+from .gate import MOST_WAIVERS
 from .item import duration
 from .quantities import decimal, percent, usd
 
@@ -25,7 +26,12 @@ def environment(finalize: Callable[[object], object] | None = None) -> Environme
         lstrip_blocks=True,
         finalize=finalize,
     )
-    made.globals |= {"fewest_pairs": FEWEST_PAIRS, "most_worse": MOST_WORSE, "percent": percent}
+    made.globals |= {
+        "fewest_pairs": FEWEST_PAIRS,
+        "most_waivers": MOST_WAIVERS,
+        "most_worse": MOST_WORSE,
+        "percent": percent,
+    }
     made.filters |= {"decimal": decimal, "duration": duration, "usd": usd}
     return made
 

@@ -1,7 +1,8 @@
 """What a person reads on the terminal before and after the items: the header and the summary.
 
 They are lines of plain text, written by pytest's own writer: it knows about the terminal's width and colours, and a log
-of CI, a narrow window and a screen reader show the same. No line needs more than 80 columns but for names.
+of CI, a narrow window and a screen reader show the same. No line of the header is wider than 80 columns, and none of
+the summary than the terminal, but for names and commands, and but for lists of -v.
 
 All texts that come from an experiment are printable by the time they get here: names of models are quoted, findings
 are made so (see :mod:`..experiment.wording`).
@@ -11,8 +12,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from textwrap import wrap
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import pytest
 
@@ -23,18 +23,19 @@ from ..experiment.layout import CHECKPOINT
 from ..experiment.wording import printable
 from ..outcomes import AGGREGATES_ID, CHECKPOINT_ID, NOT_AUDITED, WHOLES, AuditedExperiment, run_of
 from ..repair.actions import Action, Level
+from ..repair.remedies import ASKED_ENOUGH
 from ..settings import Settings
-from .causes import EXAMPLES, MANY, causes
+from .causes import EXAMPLES, MANY, causes, fitting
 from .counts import Counts, count, count_by_tier
 from .item import action_line, duration, money, total_cost, total_seconds
 from .next_step import next_command
 
-_ALWAYS_SHOWN = {
-    "runs": ("completed", "results", "failed", "partial", "missing"),
-    "judge_slots": ("complete", "missing", "failed", "agent_failed"),
-    "one slot": ("complete", "missing", "failed"),
-}
+_LABEL = 14
+"""Columns before what is told of runs, judge slots, checkpoint and aggregates."""
+_FIXED = "\N{NO-BREAK SPACE}"
 _WHOLE = ("completed", "complete")
+_BESIDE = (NOT_AUDITED, "fallback")
+"""What runs and judge slots are counted by beside their statuses."""
 _CALLED: dict[Level, tuple[tuple[str, str], str, str, str]] = {
     "agents": (("ran agents", "would run agents"), "run", "agent", "came to an end"),
     "judges": (("asked judges", "would ask judges"), "call", "slot", "judged"),
@@ -54,8 +55,8 @@ def header(audited: AuditedExperiment) -> list[str]:
     runs, judges = experiment.expected_runs, experiment.judges_per_run
     source = "as defined" if experiment.expected_from == "tiers" else "as found on disk, in checkpoint and aggregates"
     lines = [
-        f"scylla: {printable(experiment.given)}: {runs} runs and {runs * judges} judge slots expected; "
-        f"subtests {source}"
+        f"scylla: {printable(experiment.given)}: {runs} runs and {runs * judges} judge slots expected",
+        f"scylla: subtests {source}",
     ]
     if audited.selection.globs:
         lines.append(f"scylla: selected {', '.join(map(printable, audited.selection.globs))}")
@@ -98,19 +99,23 @@ def summary_lines(
     if repaired and verbosity >= 0:
         lines = _comparison(count(audited, before=True), counts)
     else:
-        lines = _table(counts, by_slot=verbosity >= 0)
+        lines = _totals(counts, width)
+        if verbosity >= 0:
+            lines += _judge_lines(counts["judge_slots"]["by_slot"], width)
     if verbosity >= 0:
         lines += _tier_lines(audited, width)
-    lines += _whole_lines(audited, verbosity)
+    lines += _whole_lines(audited, verbosity, width)
     if audited.before:
-        lines += repair_lines(audited, verbosity)
+        for line in repair_lines(audited, verbosity):
+            lines += [line] if verbosity > 0 else fitting(line, width, len(line) - len(line.lstrip()) + 4)
     if audited.experiment.unknown_tiers:
-        lines.append(f"tiers without known subtests: {', '.join(audited.experiment.unknown_tiers)} (not counted above)")
+        unknown = ", ".join(audited.experiment.unknown_tiers)
+        lines += fitting(f"tiers without known subtests: {unknown} (not counted above)", width, 4)
     known = {cause.code for cause in causes(audited)} if listed else ()
     return lines + _finding_lines(audited, verbosity, width, known)
 
 
-def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
+def _whole_lines(audited: AuditedExperiment, verbosity: int, width: int) -> list[str]:
     """How checkpoint and aggregates stand, where that is worth a line: one is not sound, or was not, or all is told."""
     lines = []
     for item_id in WHOLES:
@@ -119,8 +124,9 @@ def _whole_lines(audited: AuditedExperiment, verbosity: int) -> list[str]:
             continue
         was = audited.status_before(item_id) or outcome.status
         codes = ", ".join(dict.fromkeys(found.code for found in outcome.errors or outcome.findings))
-        told = outcome.status.replace(NOT_AUDITED, "not audited") + (f" ({codes})" if codes else "")
-        lines.append(f"{item_id:12}  {told}{f', was {was}' if was != outcome.status else ''}")
+        told = _in_words(outcome.status) + (f" ({codes})" if codes else "")
+        changed = f", was {was}" if was != outcome.status else ""
+        lines += fitting(f"{item_id:{_LABEL}}{told}{changed}", width, _LABEL)
     return lines
 
 
@@ -146,7 +152,7 @@ def _finding_lines(audited: AuditedExperiment, verbosity: int, width: int, known
         meaning = f"{len(told):>8} {found.code}{warning}: {CODES[found.code].meaning}"
         example = f"         e.g. {found.file}{found.pointer and f' {found.pointer}'}: {found.message}"
         for text in (meaning, example):
-            lines += wrap(text, width, subsequent_indent=" " * 14, break_long_words=False, break_on_hyphens=False)
+            lines += fitting(text, width, 14)
     return lines
 
 
@@ -167,62 +173,70 @@ def _findings(audited: AuditedExperiment) -> Iterator[tuple[str, Finding]]:
 def _tier_lines(audited: AuditedExperiment, width: int) -> list[str]:
     """How many runs and judge slots of each tier have which status: a column a status that occurs.
 
-    Nothing for a single tier, or where all are complete: that was said above. Two tables where one is too wide.
+    Nothing for a single tier, or where all are complete: that was said above. Runs and slots have a table each where
+    one is too wide.
     """
     tiers = count_by_tier(audited)
     columns: dict[str, list[list[str]]] = {}
     for kind, noun, statuses in (("runs", "runs", RUN_STATUSES), ("judge_slots", "slots", SLOT_STATUSES)):
-        occurring = [status for status in (*statuses, NOT_AUDITED) if any(row[kind][status] for row in tiers.values())]
-        columns[kind] = [[noun, *(str(row[kind].total()) for row in tiers.values())]]
-        for status in occurring:
-            cells = (str(row[kind][status] or "-") for row in tiers.values())
-            columns[kind].append([status.replace("_", " "), *cells])
+        rows = [row[kind] for row in tiers.values()]
+        columns[kind] = [[noun, *(str(row.total()) for row in rows)], *_by_status(rows, (*statuses, NOT_AUDITED))]
     if len(tiers) < 2 or all(len(found) == 2 and found[1][0] in _WHOLE for found in columns.values()):
         return []
     names = ["tier", *tiers]
-    together = _columns([names, *columns["runs"], *columns["judge_slots"]])
-    if len(together[0]) <= width:
+    together = _columns(names, [*columns["runs"], *columns["judge_slots"]], width)
+    if len(together) == len(names):
         return together
-    return [line for found in columns.values() for line in _columns([names, *found])]
+    return [line for found in columns.values() for line in _columns(names, found, width)]
 
 
-def _columns(columns: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table by its columns, of which all but the first are numbers."""
-    first, *others = columns
-    aligned = [[cell.ljust(max(map(len, first))) for cell in first]]
-    aligned += [[cell.rjust(max(map(len, column))) for cell in column] for column in others]
-    return ["  ".join(row) for row in zip(*aligned, strict=True)]
+def _by_status(rows: Iterable[Mapping[str, int]], statuses: Iterable[str]) -> Iterator[list[str]]:
+    """A column of a table for each of the statuses that occurs: its name, and how many of each row have it."""
+    rows = list(rows)
+    for status in statuses:
+        if any(row[status] for row in rows):
+            yield [status.replace("_", " "), *(str(row[status] or "-") for row in rows)]
 
 
-def _table(counts: Counts, *, by_slot: bool) -> list[str]:
-    slots = counts["judge_slots"]
-    rows = [
-        ["runs", *_cells(counts["runs"], "runs", RUN_STATUSES)],
-        ["judge slots", *_cells(slots, "judge_slots", SLOT_STATUSES)],
-    ]
-    lines = _aligned(rows)
-    if by_slot:
-        rows = []
-        for number, row in slots["by_slot"].items():
-            label = f"  judge_{int(number):02d} ({printable(row['model'], 60)})"
-            rows.append([label, *_cells(row, "one slot", SLOT_STATUSES)[1:]])
-        lines += _aligned(rows)
+def _columns(names: Sequence[str], numbers: Iterable[Sequence[str]], width: int) -> list[str]:
+    """The lines of a table of ``width`` columns; of several below each other, with the same names, where it takes them.
+
+    :param names: the first column.
+    :param numbers: the others.
+    """
+    tables: list[list[str]] = []
+    for column in numbers:
+        size = max(map(len, column))
+        cells = [cell.rjust(size) for cell in column]
+        if not tables or len(tables[-1][0]) + 2 + size > width:
+            longest = max(map(len, names))
+            tables.append([name.ljust(longest) for name in names])
+        tables[-1] = [f"{line}  {cell}" for line, cell in zip(tables[-1], cells, strict=True)]
+    return [line for table in tables for line in table]
+
+
+def _totals(counts: Counts, width: int) -> list[str]:
+    """How many runs and judge slots have which status, of those that occur."""
+    lines = []
+    for key, label, statuses in (("runs", "runs", RUN_STATUSES), ("judge_slots", "judge slots", SLOT_STATUSES)):
+        row, (sound, *others) = counts[key], statuses
+        shown = [sound, *(status for status in (*others, *_BESIDE) if row.get(status))]
+        # A number stays with what it counts.
+        told = [f"{row[status]} {_in_words(status)}".replace(" ", _FIXED) for status in shown]
+        text = f"{label:{_LABEL}}{row['expected']} expected: {', '.join(told)}"
+        lines += [line.replace(_FIXED, " ") for line in fitting(text, width, _LABEL)]
     return lines
 
 
-def _cells(row: Counts, kind: str, statuses: Iterable[str]) -> list[str]:
-    rare = [status for status in (*statuses, NOT_AUDITED, "fallback") if status not in _ALWAYS_SHOWN[kind]]
-    shown = [*_ALWAYS_SHOWN[kind], *(status for status in rare if row.get(status))]
-    cells = [f"{row['expected']} expected"]
-    return cells + [f"{row[status]} {status.replace(NOT_AUDITED, 'not audited')}" for status in shown]
+def _judge_lines(by_slot: Mapping[str, Counts], width: int) -> list[str]:
+    """How many slots of each judge have which status: a column a status that occurs."""
+    names = [f"judge_{int(number):02d} ({printable(row['model'], 60)})" for number, row in by_slot.items()]
+    slots = ["slots", *(str(row["expected"]) for row in by_slot.values())]
+    return _columns(["judge", *names], [slots, *_by_status(by_slot.values(), (*SLOT_STATUSES, *_BESIDE))], width)
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
-    label = max([12, *(len(row[0]) for row in rows)])
-    longest = max(map(len, rows))
-    # A row's last cell needs no room behind it.
-    widths = [max([0, *(len(row[column]) for row in rows if column < len(row) - 1)]) for column in range(1, longest)]
-    return [(row[0].ljust(label) + "  " + "   ".join(map(str.ljust, row[1:], widths))).rstrip() for row in rows]
+def _in_words(status: str) -> str:
+    return status.replace(NOT_AUDITED, "not audited")
 
 
 def _comparison(before: Counts, after: Counts) -> list[str]:
@@ -230,11 +244,11 @@ def _comparison(before: Counts, after: Counts) -> list[str]:
     lines = [f"{'':20}before   after"]
     for key, label, statuses in (("runs", "runs", RUN_STATUSES), ("judge_slots", "judge slots", SLOT_STATUSES)):
         lines.append(f"{label}, {after[key]['expected']} expected")
-        for number, status in enumerate((*statuses, NOT_AUDITED, "fallback")):
+        for number, status in enumerate((*statuses, *_BESIDE)):
             was, now = before[key].get(status, 0), after[key].get(status, 0)
             if was or now or not number:
                 change = f"   {now - was:+d}" if now != was else ""
-                lines.append(f"  {status.replace(NOT_AUDITED, 'not audited'):16}{was:8}{now:8}{change}")
+                lines.append(f"  {_in_words(status):16}{was:8}{now:8}{change}")
     return lines
 
 
@@ -265,7 +279,7 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
     lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(EXAMPLES)]
     left = Counter(
-        _EXHAUSTED if found.exhausted else _NEEDS[found.level]
+        _EXHAUSTED if found.remedy == str(ASKED_ENOUGH) else _NEEDS[found.level]
         for found in audited.outcomes.values()
         if found.outcome in ("failed", "not-run")
     )

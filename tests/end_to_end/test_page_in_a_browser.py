@@ -487,6 +487,38 @@ def test_a_run_tells_what_was_done_about_it(browser: Browser, page: Path) -> Non
     assert "rebuilt run_result.json from agent/output.txt" in browser.panel()
 
 
+def test_a_score_that_does_not_count_is_not_told_as_one_that_does(browser: Browser, tmp_path: Path) -> None:
+    held = [run("T0/00/run_01", 0.973, None, None), run("T0/00/run_02", 0.5, 0.9, None)]
+    browser.open(written(tmp_path, report(experiment(held))), "#item=T0/00/run_01")
+    assert "Score 0.973, not counted: 1 of 3 judges sound; cost" in browser.panel()
+    label = browser.one(".cell").get_attribute("aria-label")
+    assert label.startswith("T0/00/run_01: completed, score 0.973, not counted: 1 of 3 judges sound; judges")
+    browser.open(tmp_path / "report.html", "#item=T0/00/run_02")
+    assert "Score 0.700, passed; cost" in browser.panel()
+
+
+def test_a_waived_item_says_why_and_until_when(browser: Browser, tmp_path: Path) -> None:
+    held = item("T0/00/run_01", finding("run-result-missing"), outcome="waived")
+    held["waiver"] = {"line": 7, "reason": "the <b>service</b> is gone", "until": "2026-12-31"}
+    found = experiment([run("T0/00/run_01", 0.5, status="results")], [held])
+    browser.open(written(tmp_path, report(found)), "#item=T0/00/run_01")
+    told = "waived until 2026-12-31: the <b>service</b> is gone (line 7 of the waivers)"
+    assert told in browser.panel()
+    assert told in browser.one(".items").text
+
+
+def test_what_would_put_an_item_right_has_a_line_of_its_own(browser: Browser, tmp_path: Path) -> None:
+    slot = "T0/00/run_01/judge_02"
+    refused = action("judges", outcome="refused", what="judge call", reason="1 judge call (ask it again)")
+    held = item(slot, finding("judge-slot-missing"), status="missing", actions=[refused])
+    held |= {"remedy": "1 judge call (ask it again)", "level": "judges"}
+    found = experiment([run("T0/00/run_01", 0.5, None)], [held])
+    browser.open(written(tmp_path, report(found)), f"#item={slot}")
+    assert "repair: 1 judge call (ask it again), --repair-level=judges" in browser.panel().splitlines()
+    assert "no repair" not in browser.panel()
+    assert browser.all("[aria-label=Repairs]") == []
+
+
 def test_arrow_keys_move_and_enter_opens(browser: Browser, page: Path) -> None:
     browser.open(page)
     right, left, down, up = "\ue014", "\ue012", "\ue015", "\ue013"

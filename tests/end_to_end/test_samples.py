@@ -124,10 +124,10 @@ def test_the_command_that_the_readme_shows_judges(interrupted: Path) -> None:
 def test_the_samples_are_audited_together() -> None:
     result = run_pytest("--scylla-exp=examples")
     assert result.returncode == 1, result.stdout + result.stderr
-    assert re.search(r"runs +6 expected +1 completed +3 results +0 failed +1 partial +1 missing", result.stdout)
-    assert re.search(r"judge slots +18 expected +9 complete +1 missing +2 failed +6 agent_failed", result.stdout)
-    assert re.search(r"runs +2 expected +2 completed +0 results +0 failed +0 partial +0 missing", result.stdout)
-    assert re.search(r"runs +2 expected +0 completed +2 results +0 failed +0 partial +0 missing", result.stdout)
+    assert re.search(r"runs +6 expected: 1 completed, 3 results, 1 partial, 1 missing\n", result.stdout)
+    assert re.search(r"judge slots +18 expected: 9 complete, 1 missing, 2 failed, 6 agent_failed\n", result.stdout)
+    assert re.search(r"runs +2 expected: 2 completed\n", result.stdout)
+    assert re.search(r"runs +2 expected: 0 completed, 2 results\n", result.stdout)
     assert "Traceback" not in result.stdout
 
 
@@ -163,8 +163,8 @@ def test_the_recorded_experiment_is_clean_in_a_process_of_its_own(
     arguments = (f"--scylla-exp={recorded_experiment}", f"--scylla-subtests={recorded_subtests}")
     result = run_pytest(*arguments, "-v", cwd=tmp_path)
     assert result.returncode == 0, result.stdout
-    assert re.search(r"runs +7 expected +7 completed", result.stdout)
-    assert re.search(r"judge slots +21 expected +21 complete", result.stdout)
+    assert re.search(r"runs +7 expected: 7 completed\n", result.stdout)
+    assert re.search(r"judge slots +21 expected: 21 complete\n", result.stdout)
     assert len(re.findall(r"^warning: ", result.stdout, re.M)) == 5
 
 

@@ -288,6 +288,11 @@ class Project:
         path.write_text(text, "utf-8")
         return path
 
+    def reverse_items(self) -> None:
+        """Let the project's conftest.py reverse the order of all items, so that runs come before their slots."""
+        with (self.path / "conftest.py").open("a", encoding="utf-8") as file:
+            file.write("\n\ndef pytest_collection_modifyitems(items):\n    items.reverse()\n")
+
     def run(self, *args: str | os.PathLike[str], cwd: Path | None = None, alone: bool = True) -> pytest.RunResult:
         """Run a session within this process; not ``alone`` means: with whatever other plugins are installed."""
         with pytest.MonkeyPatch.context() as patch:
@@ -363,7 +368,7 @@ def without_times(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summary_line(text: str, label: str) -> dict[str, int]:
-    """The numbers of a line of the summary, by what they count."""
+    """The numbers of a line of the summary about all runs or slots, by what they count."""
     lines = [line for line in text.splitlines() if line.strip().startswith(label)]
     assert len(lines) == 1, f"expected one line {label!r} in {text}"
     numbers = re.findall(r"(\d+) (not audited|[a-z_]+)", lines[0].strip()[len(label) :])

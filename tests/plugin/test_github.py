@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from .judges import ScriptedJudge
 from .support import (
     NASTY,
     Project,
@@ -19,6 +20,7 @@ from .support import (
     judgment_of,
     lose_run,
     lose_run_result,
+    lose_slot,
     printed,
     run_result_of,
     snapshot,
@@ -72,6 +74,19 @@ def test_each_cause_is_an_annotation_at_the_end(github: Project, args: tuple[str
     assert result.outlines.index(found[0]) > result.outlines.index(
         next(line for line in result.outlines if line.startswith("judge slots "))
     )
+
+
+def test_what_was_left_for_a_limit_is_annotated_and_in_the_summary(github: Project, judge: ScriptedJudge) -> None:
+    for run in ("T0/00/run_01", "T1/01/run_01"):
+        lose_slot(github.experiment, f"{run}/judge_02")
+    result = github.audit("--repair", "--repair-max-calls=1")
+    assert result.ret == 1
+    assert judge.asked == ["T0/00/run_01/judge_02"]
+    (found,) = commands(result)
+    assert "title=1 judge slot failed%2C not run%3A judgment-missing::" in found
+    assert "%0Anot run: calls: at most 1 call: 1 made or under way%0AT1/01/run_01/judge_02%0A" in found
+    (row,) = [line for line in summary(github).splitlines() if line.startswith("| 1 judge slot failed, not run")]
+    assert "at most 1 call" in row
 
 
 def test_a_healthy_experiment_has_none(github: Project) -> None:
@@ -195,6 +210,7 @@ def test_the_summary_tells_counts_causes_requirements_and_waivers(github: Projec
     assert "| all | 6 | 4 | 1 | 1 |" in lines
     assert "- **min-runs=100%: 4 of 6 completed, 66.66%: does not hold, 2 too few**" in lines
     assert "- max-fallback=0: 0 of 14 fallback, 0%: holds" in lines
+    assert "| T0/00/run_02 | 4 | 9999-12-31 | known |" in lines
     assert "- waived: 4 items" in lines
     assert any(line.startswith("| 1 run results: run-result-missing | run_result.json is absent.") for line in lines)
 

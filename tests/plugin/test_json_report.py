@@ -25,6 +25,7 @@ from .support import (
     lose_judgment,
     lose_run,
     lose_run_result,
+    lose_slot,
     node_id,
     printed,
 )
@@ -89,6 +90,42 @@ def test_what_is_not_known_is_null(project: Project) -> None:
     assert lost["model"] == "judge-medium-1"
 
 
+@pytest.mark.parametrize("args", [(), ("-n", "2"), ("--repair-plan",)])
+def test_a_run_is_scored_where_its_files_prove_a_score_and_half_of_its_judges_are_sound(
+    project: Project, args: tuple[str, ...]
+) -> None:
+    root = project.experiment
+    lose_run(root, "T0/00/run_01")
+    lose_slot(root, "T0/00/run_02/judge_01")
+    for slot in ("judge_01", "judge_02"):
+        lose_slot(root, f"T1/01/run_01/{slot}")
+    proven = json.loads((root / "T1/01/run_02/run_result.json").read_text("utf-8"))
+    lose_run_result(root, "T1/01/run_02")
+    project.audit(REPORT, *args)
+    runs = {run["id"]: run for run in project.only_experiment()["runs"]}
+    told = {run_id: (run["status"], run["score"] is not None, run["scored"]) for run_id, run in runs.items()}
+    assert told == {
+        "T0/00/run_01": ("missing", False, False),
+        "T0/00/run_02": ("completed", True, True),
+        "T1/01/run_01": ("completed", True, False),
+        "T1/01/run_02": ("results", True, True),
+        "T1/02/run_01": ("completed", True, True),
+        "T1/02/run_02": ("completed", True, True),
+    }
+    again = runs["T1/01/run_02"]
+    assert (again["score"], again["passed"]) == (pytest.approx(proven["judge_score"]), proven["judge_passed"])
+
+
+def test_runs_are_scored_as_the_aggregates_count_them(project: Project) -> None:
+    for slot in ("judge_01", "judge_02"):
+        lose_slot(project.experiment, f"T1/01/run_01/{slot}")
+    project.audit(REPORT, "--repair", "--repair-level=regenerate")
+    written = json.loads((project.experiment / "result.json").read_text("utf-8"))
+    scored = sum(run["scored"] for run in project.only_experiment()["runs"])
+    assert scored == 5
+    assert written["coverage"]["scored"] == scored
+
+
 def test_items_are_those_that_are_not_sound_or_have_a_warning_by_id(project: Project) -> None:
     failing = damaged_in_several_ways(project.experiment)
     (project.experiment / "T1/01/run_02/agent/timing.json").unlink()
@@ -115,6 +152,30 @@ def test_items_are_those_that_are_not_sound_or_have_a_warning_by_id(project: Pro
     assert finding["pointer"] == ""
     (warning,) = items["T1/01/run_02"]["findings"]
     assert (warning["severity"], warning["file"]) == ("warning", "T1/01/run_02/agent/timing.json")
+
+
+def test_an_item_says_how_far_its_repair_has_to_go(project: Project) -> None:
+    damaged_in_several_ways(project.experiment)
+    lose_slot(project.experiment, "T1/02/run_02/judge_01")
+    project.audit(REPORT)
+    levels = {item_id: item["level"] for item_id, item in _by_id(project.only_experiment()).items()}
+    assert levels["T1/01/run_01"] == "regenerate"
+    assert levels["T1/02/run_02/judge_01"] == "judges"
+    assert levels["T0/00/run_02"] == "agents"
+
+
+def test_a_waived_item_says_why_until_when_and_in_which_line(project: Project) -> None:
+    damaged_in_several_ways(project.experiment)
+    project.write(
+        "waivers.yaml",
+        "- {item: T0/00/run_02, reason: gone, until: 9999-12-31}\n- {item: T*, reason: known, until: 9999-12-31}\n",
+    )
+    project.audit(REPORT, "--scylla-waivers=waivers.yaml")
+    items = _by_id(project.only_experiment())
+    first = {"line": 1, "reason": "gone", "until": "9999-12-31"}
+    assert items["T0/00/run_02"]["waiver"] == items["T0/00/run_02/judge_01"]["waiver"] == first
+    assert items["T1/01/run_01"]["waiver"] == {"line": 2, "reason": "known", "until": "9999-12-31"}
+    assert "waiver" not in items["checkpoint"]
 
 
 def test_findings_carry_pointers(project: Project) -> None:

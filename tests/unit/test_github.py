@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest_scylla
 from pytest_scylla.auditing.findings import finding
 from pytest_scylla.gate.conclusion import Conclusion
 from pytest_scylla.gate.requirements import parse_requirement
+from pytest_scylla.gate.waivers import Waiver, WaiverUse
 from pytest_scylla.outcomes import AuditedExperiment, ItemOutcome, Selection
+from pytest_scylla.repair.actions import Action
+from pytest_scylla.report.gate import MOST_WAIVERS
 from pytest_scylla.report.github import (
     MAX_SUMMARY,
     MOST_ANNOTATIONS,
@@ -67,6 +71,13 @@ def fail(audited: AuditedExperiment, item_id: str, code: str, status: str = "res
     audited.keep(item_id, ItemOutcome(status, "failed", (fault,), remedy))
 
 
+def not_run(audited: AuditedExperiment, item_id: str, reason: str = "") -> None:
+    """Have the session not come to a lost judge slot, or leave it for a reason."""
+    fault = finding("judge-slot-missing", f"{item_id}/file", "expected a directory, found none")
+    actions = (Action("judges", "judge call", "refused", reason=f"not-run: {reason}"),) if reason else ()
+    audited.keep(item_id, ItemOutcome("missing", "not-run", (fault,), "1 judge call", actions=actions))
+
+
 # Annotations
 
 
@@ -110,6 +121,39 @@ def test_annotations_are_grouped_by_cause_and_name_the_file_of_the_first_item(au
         "look at one: pytest --scylla-exp=exp --scylla-select=T0/00/run_01",
     ]
     assert second.title == "1 run results: consensus-stale"
+
+
+def test_what_was_left_for_a_limit_is_annotated_with_the_reason(audited: AuditedExperiment) -> None:
+    for run in ("T0/00/run_01", "T1/01/run_01"):
+        not_run(audited, f"{run}/judge_02", "at most 1 call")
+    (found,) = annotate([audited], SETTINGS, None, fails=True)
+    assert found.title == "2 judge slots missing, not run: judge-slot-missing"
+    assert found.message.split("\n") == [
+        "The slot has no directory.",
+        "not run: at most 1 call",
+        "T0/00/run_01/judge_02, T1/01/run_01/judge_02",
+        "repair: 1 judge call",
+        "look at one: pytest --scylla-exp=exp --scylla-select=T0/00/run_01/judge_02",
+    ]
+
+
+def test_what_was_left_for_different_reasons_is_told_apart(audited: AuditedExperiment) -> None:
+    not_run(audited, "T0/00/run_01/judge_02", "at most 1 call")
+    not_run(audited, "T0/00/run_02/judge_02", "no credit")
+    not_run(audited, "T1/01/run_01/judge_02")
+    found = annotate([audited], SETTINGS, None, fails=True)
+    assert [one.message.split("\n")[1] for one in found] == [
+        "not run: at most 1 call",
+        "not run: no credit",
+        "not run: the session did not come to it",
+    ]
+
+
+def test_a_run_that_waits_for_its_slots_is_left_for_their_reason(audited: AuditedExperiment) -> None:
+    not_run(audited, "T0/00/run_01/judge_02", "at most 1 call")
+    audited.keep("T0/00/run_01", ItemOutcome("results", "not-run", (finding("run-result-missing", "a", "b"),)))
+    told = {one.title: one.message.split("\n")[1] for one in annotate([audited], SETTINGS, None, fails=True)}
+    assert told["1 run results, not run: run-result-missing"] == "not run: at most 1 call"
 
 
 def test_a_file_outside_of_the_workspace_is_named_by_its_whole_path(audited: AuditedExperiment, tmp_path: Path) -> None:
@@ -182,6 +226,38 @@ def test_the_summary_counts_and_lists_causes(audited: AuditedExperiment) -> None
     (row,) = [line for line in lines if line.startswith("| 1 run results")]
     assert "T0/00/run&#95;01" in row
     assert row.count("|") == 5
+
+
+def test_the_summary_says_why_what_was_not_run_was_not(audited: AuditedExperiment) -> None:
+    not_run(audited, "T0/00/run_01/judge_02", "at most 1 call")
+    (row,) = [line for line in summary([audited]).splitlines() if line.startswith("| 1 judge slot missing, not run")]
+    assert "The slot has no directory&#46; Not run&#58; at most 1 call" in row
+
+
+def waive(audited: AuditedExperiment, *waivers: tuple[str, int, str]) -> None:
+    """Conclude with waivers: the glob of each, how many items it waives, and its reason."""
+    uses = (
+        WaiverUse(Waiver(glob, reason, date(2026, 12, 31), number), "w.yaml", waived, waived, None)
+        for number, (glob, waived, reason) in enumerate(waivers, 1)
+    )
+    audited.conclusion = Conclusion((), tuple(uses))
+
+
+def test_the_summary_says_what_is_waived_until_when_and_why(audited: AuditedExperiment) -> None:
+    waive(audited, ("T0/*", 2, "a <b>|"), ("T9/*", 0, "of another experiment"))
+    lines = summary([audited]).splitlines()
+    table = lines[lines.index("| waived | items | until | reason |") :]
+    assert table[2] == "| T0/&#42; | 2 | 2026-12-31 | a &#60;b&#62;&#124; |"
+    assert table[3] == ""
+    waive(audited)
+    assert "| waived |" not in summary([audited])
+
+
+def test_the_summary_lists_so_many_waivers_and_no_more(audited: AuditedExperiment) -> None:
+    waive(audited, *((f"T{number}/*", 1, "known") for number in range(MOST_WAIVERS + 3)))
+    text = summary([audited])
+    assert text.count("| known |") == MOST_WAIVERS
+    assert "3 more waivers." in text
 
 
 @given(ANY_TEXT)

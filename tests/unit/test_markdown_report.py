@@ -45,7 +45,10 @@ def damaged(text: str) -> Json:
         experiment_id=text,
         path=text,
         requirements=[{"requirement": text, "count": 1, "of": 2, "percent": 50.0, "holds": None, "reason": text}],
-        waivers=[{"line": 1, "item": text, "reason": text, "until": text, "waived": 0, "fault": "unused"}],
+        waivers=[
+            {"line": 1, "item": text, "reason": text, "until": text, "waived": 0, "fault": "unused"},
+            {"line": 4, "item": text, "reason": text, "until": text, "waived": 1, "fault": None},
+        ],
         compared={
             **{kind: [] for kind in ("better", "changed", "scores", "new", "absent")},
             "baseline": text,
@@ -180,3 +183,14 @@ def test_it_is_as_long_as_there_is_room_for() -> None:
     assert len(text.encode()) <= LONGEST
     assert text.endswith("\n\nThe rest had no room here: it is in the JSON report.\n")
     assert text.count("| `T0` |") > 50
+
+
+def test_what_is_waived_is_told_with_the_day_and_the_reason() -> None:
+    rows = [
+        {"line": 1, "item": "T0/*", "reason": "gone", "until": "2026-12-31", "waived": 2, "fault": None},
+        {"line": 4, "item": "T9/*", "reason": "gone", "until": "2026-12-31", "waived": 0, "fault": None},
+    ]
+    text = render(report(experiment([run("T0/00/run_01", 0.5)], waivers=rows)))
+    assert "| `T0/*` | 2 | `2026-12-31` | `gone` |" in text
+    assert "T9/*" not in text
+    assert "What is waived" not in render(report(experiment([run("T0/00/run_01", 0.5)])))

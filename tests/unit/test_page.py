@@ -16,6 +16,7 @@ import pytest
 from pytest_scylla.experiment.schemas import load_schema
 from pytest_scylla.report import charts, quantities
 from pytest_scylla.report.figures import Figures, Outlier, PairRow, cleaned, figures
+from pytest_scylla.report.gate import MOST_WAIVERS
 from pytest_scylla.report.page import render
 from pytest_scylla.report.page_data import page_data
 
@@ -219,12 +220,16 @@ def texts_replaced(value: Any, hostile: str, keep: frozenset[str]) -> Any:
 def test_no_text_of_a_report_is_markup(kept: str) -> None:
     known = {"nothing": (), "ids": ("id", "status"), "words of the format": ("status", "outcome", "severity", "kind")}
     found = damaged()
+    found["items"][3] |= {"outcome": "waived", "waiver": {"line": 4, "reason": "x", "until": "x"}, "remedy": "x"}
     found["items"][2]["actions"] = [action("regenerate", "T1/01/run_01/run_result.json"), action("judges", "a", "b")]
     found |= {
         "requirements": [
             {"requirement": "x", "count": 1, "of": 2, "percent": 50.0, "holds": None, "reason": "partial"}
         ],
-        "waivers": [{"line": 1, "item": "T*", "reason": "x", "until": "x", "waived": 0, "fault": "unused"}],
+        "waivers": [
+            {"line": 1, "item": "T*", "reason": "x", "until": "x", "waived": 0, "fault": "unused"},
+            {"line": 4, "item": "T1/*", "reason": "x", "until": "x", "waived": 1, "fault": None},
+        ],
         "compared": {
             **{kind: [] for kind in ("better", "changed", "scores", "new", "absent")},
             "baseline": "old.json",
@@ -514,6 +519,65 @@ def test_waived_items_are_not_called_damage() -> None:
     )
     assert "Everything is sound, but for 1 waived" in page.one("h1").text
     assert "0 items, and 1 waived" in page.words()
+
+
+def waiver(line: int, item_id: str, waived: int, reason: str = "known") -> Json:
+    """What the report says of a waiver."""
+    return {"line": line, "item": item_id, "reason": reason, "until": "2026-12-31", "waived": waived, "fault": None}
+
+
+def test_what_is_waived_is_told_with_the_day_and_the_reason() -> None:
+    waivers = [waiver(1, "T0/*", 2, "the service is gone"), waiver(4, "T9/*", 0)]
+    page = page_of(experiment([run("T0/00/run_01", 0.5)], waivers=waivers))
+    told = [element.text.strip() for element in page.elements if element.tag in ("th", "td")]
+    place = told.index("T0/*")
+    assert told[place : place + 4] == ["T0/*", "2", "2026-12-31", "the service is gone"]
+    assert "T9/*" not in told
+    assert page.one("a", href="#waived-1").text == "What is waived"
+    assert page_of(damaged()).all("a", href="#waived-1") == []
+
+
+def test_so_many_waivers_are_told_and_no_more() -> None:
+    waivers = [waiver(number, f"T{number}/*", 1, "of many") for number in range(MOST_WAIVERS + 3)]
+    page = page_of(experiment([run("T0/00/run_01", 0.5)], waivers=waivers))
+    assert sum(element.text == "of many" for element in page.all("td")) == MOST_WAIVERS
+    assert "3 more in the JSON report." in page.words()
+
+
+def told_of(held: Json) -> tuple[list[str], str, str]:
+    """What the page's data tell of an item beside its findings: actions, remedy, waiver."""
+    data = page_data([experiment([run("T0/00/run_01", 0.5)], [held])], [of(experiment([run("T0/00/run_01", 0.5)]))])
+    (packed,) = data["experiments"][0]["items"]
+    texts = data["texts"]
+    return [texts[place] for place in packed[7]], texts[packed[9]], texts[packed[10]]
+
+
+def test_a_waived_item_says_until_when_and_why() -> None:
+    held = item("T0/00/run_01", finding("run-missing"), outcome="waived")
+    held["waiver"] = {"line": 7, "reason": "the service is gone", "until": "2026-12-31"}
+    assert told_of(held)[2] == "until 2026-12-31: the service is gone (line 7 of the waivers)"
+    assert told_of(item("T0/00/run_01", finding("run-missing")))[2] == ""
+
+
+@pytest.mark.parametrize(
+    ("remedy", "level", "told"),
+    [
+        ("1 judge call (ask it again)", "judges", "1 judge call (ask it again), --repair-level=judges"),
+        ("none: a person has to decide", None, "none: a person has to decide"),
+        ("none: --repair-retry asks again", "judges", "none: --repair-retry asks again"),
+        (None, None, ""),
+    ],
+)
+def test_the_remedy_is_told_with_how_far_a_repair_has_to_go(remedy: str | None, level: str | None, told: str) -> None:
+    assert told_of({**item("T0/00/run_01", finding("x")), "remedy": remedy, "level": level})[1] == told
+
+
+def test_a_refusal_that_says_no_more_than_the_remedy_is_left_out() -> None:
+    refused = action("judges", outcome="refused", what="judge call", reason="1 judge call (ask it again)")
+    other = action("judges", outcome="refused", what="judge call", reason="not-run: no credit")
+    held = item("T0/00/run_01", finding("x"), actions=[refused, other])
+    held |= {"remedy": "1 judge call (ask it again)", "level": "judges"}
+    assert told_of(held)[0] == ["no repair: not-run: no credit"]
 
 
 def requirement(holds: bool | None, reason: str | None = None) -> Json:

@@ -12,7 +12,9 @@ from benchmarks.synthetic import small, write_experiment
 from pytest_scylla.auditing.findings import CODES, finding
 from pytest_scylla.outcomes import NOT_AUDITED, WHOLES, AuditedExperiment, ItemOutcome, Selection
 from pytest_scylla.repair.actions import Action, Ending
-from pytest_scylla.report.terminal import summary_lines
+from pytest_scylla.report.causes import causes, causes_lines
+from pytest_scylla.report.terminal import header, summary_lines
+from pytest_scylla.settings import Settings
 
 
 def sound(experiment: Path) -> AuditedExperiment:
@@ -34,6 +36,15 @@ def leave(audited: AuditedExperiment, item_id: str, status: str, *codes: str, wa
     """Leave an item in a status, with findings."""
     found = tuple(finding(code, f"{item_id}/file.json", f"expected {code}, found none", "/here") for code in codes)
     audited.keep(item_id, ItemOutcome(status, "passed" if warning else "failed", found))
+
+
+class _Options:
+    """The one option that a command to type names."""
+
+    subtests = None
+
+
+SETTINGS: Settings = _Options()  # type: ignore[assignment]
 
 
 def lose(audited: AuditedExperiment, run: str) -> None:
@@ -58,6 +69,104 @@ def finding_lines(audited: AuditedExperiment, width: int = 200, *, listed: bool 
 def whole_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
     """The lines about checkpoint and aggregates."""
     return [line for line in summary_lines(audited, verbosity) if line.startswith(WHOLES)]
+
+
+# Runs and judge slots
+
+
+def total_lines(audited: AuditedExperiment, width: int = 80, verbosity: int = 0) -> list[str]:
+    """The lines about all runs and slots, and about each judge's."""
+    lines = summary_lines(audited, verbosity, width)
+    return lines[: next((place for place, line in enumerate(lines) if line.startswith(("tier", *WHOLES))), len(lines))]
+
+
+def test_runs_and_slots_are_told_by_the_statuses_that_occur(audited: AuditedExperiment) -> None:
+    lose(audited, "T0/00/run_02")
+    leave(audited, "T1/02/run_01/judge_02", "failed", "judgment-missing")
+    assert total_lines(audited)[:6] == [
+        "runs          6 expected: 5 completed, 1 missing",
+        "judge slots   18 expected: 14 complete, 1 failed, 3 agent_failed",
+        "judge                      slots  complete  failed  agent failed",
+        "judge_01 (judge-large-1)       6         5       -             1",
+        "judge_02 (judge-medium-1)      6         4       1             1",
+        "judge_03 (judge-small-1)       6         5       -             1",
+    ]
+    assert total_lines(audited, verbosity=-1) == total_lines(audited)[:2]
+
+
+def test_that_nothing_is_complete_is_told(one_run_experiment: Path) -> None:
+    one = sound(one_run_experiment)
+    lose(one, "T0/00/run_01")
+    assert total_lines(one)[:2] == [
+        "runs          1 expected: 0 completed, 1 missing",
+        "judge slots   3 expected: 0 complete, 3 agent_failed",
+    ]
+
+
+def test_a_line_that_is_too_long_is_wrapped_where_no_number_leaves_what_it_counts(audited: AuditedExperiment) -> None:
+    for run, status in (("T0/00/run_01", NOT_AUDITED), ("T1/01/run_01", "results"), ("T1/01/run_02", "missing")):
+        leave(audited, run, status)
+    assert total_lines(audited, 48)[:2] == [
+        "runs          6 expected: 3 completed,",
+        "              1 results, 1 missing,",
+    ]
+    assert total_lines(audited, 48)[2] == "              1 not audited"
+
+
+def test_a_table_of_judges_that_is_too_wide_is_several(audited: AuditedExperiment) -> None:
+    lose(audited, "T0/00/run_02")
+    assert total_lines(audited, 50)[3:] == [
+        "judge                      slots  complete",
+        "judge_01 (judge-large-1)       6         5",
+        "judge_02 (judge-medium-1)      6         5",
+        "judge_03 (judge-small-1)       6         5",
+        "judge                      agent failed",
+        "judge_01 (judge-large-1)              1",
+        "judge_02 (judge-medium-1)             1",
+        "judge_03 (judge-small-1)              1",
+    ]
+
+
+# The width
+
+
+def damage_everything(audited: AuditedExperiment) -> None:
+    """Have every status, long texts, repairs of all kinds, and what a session did not come to."""
+    lose(audited, "T0/00/run_01")
+    statuses = iter(("results", "failed", "partial", "conflict", "unsafe"))
+    for run in ("T0/00/run_02", "T1/01/run_01", "T1/01/run_02", "T1/02/run_01", "T1/02/run_02"):
+        leave(audited, run, next(statuses), "consensus-stale", "run-result-missing", "output-copies-conflict")
+        for number, status in enumerate(("missing", "conflict", NOT_AUDITED), 1):
+            leave(audited, f"{run}/judge_0{number}", status, "judge-slot-missing", "judgment-not-valid")
+    for item_id in WHOLES:
+        leave(audited, item_id, "stale", "checkpoint-lacks-run", "checkpoint-state-differs", "aggregate-stale")
+    audited.before = dict(audited.outcomes)
+    slot = "T0/00/run_02/judge_01"
+    left = Action("judges", "judge call", "refused", reason="not-run: " + "a limit that is told of at length " * 4)
+    failed = Action("judges", "judge call", "failed", reason="the judge said nothing that could be used; " * 4, calls=3)
+    rebuilt = Action("regenerate", "run_result.json", "planned", ("T0/00/run_02/run_result.json",))
+    outcome = replace(audited.outcomes[slot], outcome="not-run", remedy="1 judge call, and that is explained " * 4)
+    audited.keep(slot, replace(outcome, actions=(left, failed, rebuilt)))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+@pytest.mark.parametrize("done", [False, True])
+def test_no_line_is_wider_than_the_terminal(audited: AuditedExperiment, width: int, done: bool) -> None:
+    damage_everything(audited)
+    if done:
+        made = Action("regenerate", "checkpoint.json", "done", ("checkpoint.json",))
+        audited.keep("checkpoint", ItemOutcome("sound", "repaired", actions=(made,)))
+    lines = summary_lines(audited, 0, width)
+    lines += [line for line in causes_lines(audited, causes(audited), SETTINGS, width) if "look at one: " not in line]
+    assert [line for line in lines if len(line) > width] == []
+    assert any(len(line) > 40 for line in lines)
+
+
+def test_no_line_of_the_header_is_wider_than_80_columns_but_for_names(audited: AuditedExperiment) -> None:
+    assert header(audited) == [
+        "scylla: exp: 6 runs and 18 judge slots expected",
+        "scylla: subtests as found on disk, in checkpoint and aggregates",
+    ]
 
 
 # Tiers

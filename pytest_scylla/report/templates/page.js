@@ -51,6 +51,12 @@
     return value === null ? "–" : value.toFixed(3);
   }
 
+  function scoreOf(run) {
+    if (run.score === null || run.scored) return score(run.score);
+    const sound = run.judges.filter((judge) => judge.status === "complete").length;
+    return `${score(run.score)}, not counted: ${number(sound)} of ${plural(run.judges.length, "judge")} sound`;
+  }
+
   function isFallback(judge) {
     return judge.passed === 2;
   }
@@ -68,7 +74,7 @@
   // What the data says, in words instead of numbers
 
   function readItem(packed, experiment) {
-    const [place, slot, kind, before, status, outcome, findings, actions, left] = packed;
+    const [place, slot, kind, before, status, outcome, findings, actions, left, remedy, waiver] = packed;
     const run = typeof place === "number" ? experiment.runs[place] : null;
     const own = run ? run.id : place;
     return {
@@ -90,6 +96,8 @@
       })),
       actions: actions.map((text) => TEXTS[text]),
       left,
+      remedy: TEXTS[remedy],
+      waiver: TEXTS[waiver],
       told: true,
     };
   }
@@ -97,10 +105,11 @@
   function readExperiment(packed) {
     const models = packed.models.map((place) => TEXTS[place]);
     const experiment = { command: packed.command, models, cut: packed.cut, runs: [], items: [], told: [] };
-    experiment.runs = packed.runs.map(([id, status, value, passed, cost, judges], place) => {
+    experiment.runs = packed.runs.map(([id, status, value, passed, cost, judges, scored], place) => {
       const [tier, subtest = "", ...rest] = id.split("/");
       return {
         place, id, tier, subtest, name: rest.join("/"), status: TEXTS[status], score: value, passed, cost,
+        scored: Boolean(scored),
         judges: judges.map(([state, given, verdict, model], index) => ({
           status: TEXTS[state],
           score: given,
@@ -115,7 +124,7 @@
     const add = (run, id, kind, slot, status) => {
       const outcome = status === "not_audited" ? "not-run" : "passed";
       const item = known.get(id) ?? { id, kind, run, slot, tier: run.tier, before: status, status, outcome,
-        findings: [], actions: [], left: 0, told: false };
+        findings: [], actions: [], left: 0, remedy: "", waiver: "", told: false };
       item.run = run;
       run.items.push(item);
       experiment.items.push(item);
@@ -533,7 +542,7 @@
     return [
       `${run.id}: ${spoken(run.status)}`,
       repaired ? ", repaired" : "",
-      run.score === null ? "" : `, score ${score(run.score)}`,
+      run.score === null ? "" : `, score ${scoreOf(run)}`,
       judges.length ? `; judges ${all ? `all ${judges[0]}` : judges.join(", ")}` : "",
     ].join("");
   }
@@ -549,11 +558,16 @@
     return [found[name], found.pointer].filter(Boolean).join(" ");
   }
 
+  function closing(item) {
+    return [["waived", item.waiver], ["repair:", item.remedy]].filter(([, text]) => text);
+  }
+
   function foundList(item) {
     const lines = [
       ...item.findings.map((found) => make("li", {}, make("code", {}, found.code), found.error ? "" : " (warning)",
         found.message ? `: ${[placeOf(found, "short"), found.message].filter(Boolean).join(": ")}` : "")),
       ...item.actions.map((action) => make("li", {}, action)),
+      ...closing(item).map(([name, text]) => make("li", {}, `${name} ${text}`)),
     ];
     if (item.left) lines.push(make("li", {}, `${number(item.left)} more in the JSON report`));
     return lines.length ? make("ul", {}, lines) : make("span", { class: "none-told" }, "nothing");
@@ -621,11 +635,11 @@
 
   function runFacts(run) {
     const words = wordsOf("run", run.status);
-    const verdict = run.passed === null ? "" : run.passed ? ", passed" : ", not passed";
+    const verdict = run.passed === null || !run.scored ? "" : run.passed ? ", passed" : ", not passed";
     const cost = run.cost === null ? "unknown" : `${run.cost.toFixed(4)} USD`;
     const facts = [
       make("p", {}, make("b", {}, spoken(run.status)), words ? `: ${words[1]}.` : ""),
-      make("p", {}, `Score ${score(run.score)}${verdict}; cost ${cost}.`),
+      make("p", {}, `Score ${scoreOf(run)}${verdict}; cost ${cost}.`),
     ];
     if (run.judges.length) {
       const cells = (judge, index) => [
@@ -664,6 +678,7 @@
       blocks.push(make("ul", { "aria-label": "Repairs" }, item.actions.map((action) => make("li", {}, action))));
     }
     if (item.left) blocks.push(make("p", { class: "quiet" }, `${number(item.left)} more in the JSON report.`));
+    blocks.push(...closing(item).map(([name, text]) => make("p", {}, make("b", {}, name), ` ${text}`)));
     return blocks;
   }
 
