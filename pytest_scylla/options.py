@@ -141,8 +141,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--repair-retry",
         action="store_true",
-        help="ask again also where a judge was asked as often as allowed and gave no verdict, or an agent was run as often "
-        "and the run failed",
+        help="ask again also where a judge was asked as often as allowed and gave no verdict, and run agents again "
+        "that were run as often and failed",
     )
     group.addoption(
         "--scylla-judge",

@@ -16,17 +16,26 @@ import orjson
 from ..auditing.evidence import DEFAULT_POLICY, Policy
 from ..auditing.findings import Finding, finding, problem_finding
 from ..auditing.run import garbage_collection_paused
-from ..experiment.checkpoint import checkpoint_record
+from ..experiment.checkpoint import checkpoint_record, configuration_record, is_hash_of
 from ..experiment.expected import Experiment
 from ..experiment.layout import RunId
 from ..experiment.records import Folder, Record
 from ..experiment.strict_json import Json
-from .differences import Difference, differences, run_differences
+from .differences import Difference, copy_differences, differences
 from .experiment import ExperimentFigures, Times, experiment_report, experiment_result, tier_comparison
-from .facts import RunFigures, digest_of
+from .facts import PATHS, RunFigures, digest_of
 from .files import Aggregates, TierAggregates, keeps_reports, opened, place_of, read_run_result, read_tier, read_totals
+from .page_differences import Page, experiment_pages, subtest_pages, tier_pages
 from .subtest import SubtestFigures, subtest_report
 from .tier import Former, TierFigures, best_subtest, tier_report, tier_result
+
+_OF_THE_DAY = frozenset(
+    {
+        *("parallel_subtests", "max_subtests"),
+        *("task_prompt_file", "criteria_file", "rubric_file"),
+    }
+)
+"""Keys of the configuration in which a copy may differ: they say how one session went about it, or where files lie."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +60,13 @@ class TierSurvey:
 class Survey:
     """An experiment: all its tiers, its figures, what lies there, and what is wrong with that.
 
-    ``figures`` are of the tiers that its own records have to list.
+    ``figures`` are of the tiers that its own records have to list; ``configuration`` is what they repeat: the copy in
+    result.json, where nothing is wrong with that.
     """
 
     tiers: Mapping[str, TierSurvey]
     figures: ExperimentFigures
+    configuration: Mapping[str, Json] = field(repr=False)
     is_done: bool
     findings: tuple[Finding, ...]
     files: Aggregates = field(repr=False)
@@ -87,14 +98,15 @@ def survey(
     :param runs: every expected run.
     :param keep_content: otherwise let go of what was read of a tier once it is audited: that takes most of the room.
     """
-    known = checkpoint_record(root).data.get("completed_runs") or {}
+    checkpoint = checkpoint_record(root).data
+    known = checkpoint.get("completed_runs") or {}
     places = {tier: place_of(root, experiment, tier) for tier in experiment.subtests}
     auditor = _Auditor(root, experiment, runs, policy, keeps_reports(root, experiment, places), keep_content)
     tiers = {}
     for tier, place in places.items():
         found = auditor.tier(tier, place, tuple(known.get(tier) or ()))
         tiers[tier] = found if keep_content else replace(found, files=found.files.without_content())
-    return auditor.experiment_of(tiers, tuple(known))
+    return auditor.experiment_of(tiers, tuple(known), checkpoint.get("config_hash", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +146,22 @@ class _Auditor:
         findings: list[Finding] = []
         for subtest, found in files.subtests.items():
             wrong = differences(subtest_report(subtests[subtest]), found.records["report.json"].data)
-            findings += self._faults(found, {"report.json": wrong}, is_done)
+            findings += self._faults(found, {"report.json": wrong}, subtest_pages(subtests[subtest]), is_done)
         wrong_in = {
             "result.json": self._wrong_in_tier(figures, result.data, ""),
             "report.json": differences(tier_report(figures), report.data),
             "best_subtest.json": differences(best_subtest(figures), best.data),
         }
-        findings += self._faults(files.own, wrong_in, is_done)
+        findings += self._faults(files.own, wrong_in, tier_pages(figures), is_done)
         is_clean = result.sound and all(one.file != result.file for one in findings)
         content = _content(result.data) if is_clean else None
         return TierSurvey(subtests, figures, is_done, tuple(findings), place, files, content)
 
-    def experiment_of(self, tiers: Mapping[str, TierSurvey], started: Sequence[str]) -> Survey:
+    def experiment_of(self, tiers: Mapping[str, TierSurvey], started: Sequence[str], config_hash: str) -> Survey:
         """Audit the experiment's own aggregates, given all its tiers.
 
         :param started: the tiers in the order in which the checkpoint came to know them.
+        :param config_hash: the hash by which the checkpoint knows the configuration.
         """
         files = read_totals(self.root, self.policy.max_file_size)
         result, report, comparison = (
@@ -166,37 +179,64 @@ class _Auditor:
         is_done = bool(tiers) and all(tier.is_done for tier in tiers.values())
         places = {tier: found.place for tier, found in tiers.items()}
         id_ = self.experiment.config.experiment_id
+        configuration = configuration_record(self.root).data
+        wrong_in_result = list(self._wrong_in_experiment(figures, result.data, tiers))
+        # The copy of an experiment under way is of the day on which it was made; and where the checkpoint proves that
+        # it was the copy by which the runs were made, it is the configuration that changed.
+        if is_done and result.sound and not is_hash_of(config_hash, result.data["config"]):
+            wrong_in_result += copy_differences(
+                configuration, result.data["config"], "/config", "experiment", _OF_THE_DAY
+            )
+        shown = configuration if wrong_in_result else result.data["config"]
         wrong_in = {
-            "result.json": self._wrong_in_experiment(figures, result.data, tiers),
+            "result.json": wrong_in_result,
             "report.json": differences(experiment_report(figures, places, id_, Times()), report.data),
             "tier_comparison.json": differences(tier_comparison(figures), comparison.data),
         }
-        return Survey(tiers, figures, is_done, tuple(self._faults(files, wrong_in, is_done)), files)
+        pages = experiment_pages(figures, places, shown) if shown else {}
+        findings = tuple(self._faults(files, wrong_in, pages, is_done))
+        return Survey(tiers, figures, shown, is_done, findings, files)
 
     def _subtest(self, tier: str, subtest: str) -> SubtestFigures:
         numbers = range(1, self.experiment.config.runs_per_subtest + 1)
         return SubtestFigures(tier, subtest, tuple(self.runs[RunId(tier, subtest, number)] for number in numbers))
 
-    # Records
+    # Files
 
     def _faults(
-        self, found: Aggregates, wrong_in: Mapping[str, Iterable[Difference]], is_due: bool
+        self,
+        found: Aggregates,
+        wrong_in: Mapping[str, Iterable[Difference]],
+        pages: Mapping[str, Page],
+        is_due: bool,
     ) -> Iterator[Finding]:
-        """What is wrong with the aggregates of a directory, given where those that are sound differ from the runs."""
+        """What is wrong with the aggregates of a directory.
+
+        :param wrong_in: where its records, those that are sound, differ from the runs.
+        :param pages: its Markdown reports as they have to be, by name.
+        """
         if found.barred is not None:
             code = "unsafe-object" if found.barred.state == "unsafe" else "aggregate-malformed"
             yield finding(code, found.barred.file, found.barred.reason)
             return
-        for name, record in found.records.items():
-            yield from _record_faults(record, wrong_in[name], is_due)
-        for name, kind in found.reports.items():
-            file = found.file(name)
-            if kind == "unsafe":
-                yield finding("side-file-unsafe", file, "expected a file, found a link, pipe, socket or device")
-            elif kind == "directory":
-                yield finding("side-file-malformed", file, "expected a file, found a directory")
-            elif kind is None and is_due and self.with_reports:
-                yield finding("report-missing", file, "expected a report, found none")
+        faults = [
+            fault for name, record in found.records.items() for fault in _record_faults(record, wrong_in[name], is_due)
+        ]
+        yield from faults
+        # With a record that is wrong, the reports beside it are rebuilt in any case.
+        is_right = all(fault.code == "aggregate-missing" for fault in faults)
+        for name, report in found.reports.items():
+            if report.state == "unsafe":
+                yield finding("side-file-unsafe", report.file, report.reason)
+            elif report.state == "malformed":
+                yield finding("side-file-malformed", report.file, report.reason)
+            elif report.state == "absent":
+                if is_due and self.with_reports:
+                    yield finding("report-missing", report.file, "expected a report, found none")
+            elif is_right and name in pages and (differing := pages[name].difference(report.data)):
+                yield finding("report-stale", report.file, f"expected {differing.expected}, found {differing.found}")
+
+    # Records
 
     def _wrong_in_tier(self, figures: TierFigures, found: Mapping[str, Json], pointer: str) -> Iterator[Difference]:
         yield from differences(tier_result(figures, {}), found, pointer)
@@ -241,7 +281,7 @@ class _Auditor:
         if not wrong and run.digest is not None:
             record = read_run_result(self.root, self.experiment, run.run, self.policy.max_file_size)
             if record.sound and digest_of(record.data) == run.digest:
-                wrong = list(run_differences(record.data, found, pointer))
+                wrong = list(copy_differences(record.data, found, pointer, "run-result", PATHS))
             else:  # it is another one by now, or not yet what it is going to be
                 wrong = [Difference(pointer, f"the run_result.json of {run.run}", "another")]
         yield from wrong

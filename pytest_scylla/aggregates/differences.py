@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..auditing.agent_output import TokenCounts
 from ..auditing.consensus import agree
+from ..experiment.schemas import Kind, load_schema
 from ..experiment.strict_json import Json
 from ..experiment.wording import describe, printable
 from ..repair.agent_files import token_stats
-from .facts import PATHS
 from .subtest import Members
+
+_ADDED = frozenset({"coverage", "scored_runs"})
+"""Keys that rebuilt aggregates have, and those of the program that runs experiments lack."""
 
 _TOLD = frozenset(
     {
@@ -20,7 +23,7 @@ _TOLD = frozenset(
         *("config", "inherited_from", "rate_limit_info", "runs"),
     }
 )
-"""Keys of aggregates that tell of something else than the runs' results, or hold the runs themselves."""
+"""Keys of which the value is not compared: it tells of something else than the runs' results, or is them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +36,40 @@ class Difference:
 
 
 def differences(expected: Mapping[str, Json], found: Mapping[str, Json], pointer: str = "") -> Iterator[Difference]:
-    """Where the sound aggregate ``found`` differs from ``expected``. What it has no key for is no difference."""
+    """Where the sound aggregate ``found`` differs from ``expected``; it may have keys of its own."""
     if isinstance(expected, Members):
         yield from _lacking(expected, found, pointer)
     for key, value in expected.items():
-        if key in found and key not in _TOLD:
+        if key not in found:
+            if key not in _ADDED and not isinstance(expected, Members):
+                yield _lost(f"{pointer}/{key}")
+        elif key not in _TOLD:
             theirs = found[key]
             if key == "token_stats":
                 theirs = token_stats(TokenCounts.from_stats(theirs))
             yield from _differences(value, theirs, f"{pointer}/{key}")
 
 
-def run_differences(expected: Mapping[str, Json], found: Mapping[str, Json], pointer: str) -> Iterator[Difference]:
-    """Where the copy ``found`` of a run's record differs from the record, wherever the run lay on the day of either."""
+def copy_differences(
+    expected: Mapping[str, Json], found: Mapping[str, Json], pointer: str, kind: Kind, but: Collection[str]
+) -> Iterator[Difference]:
+    """Where the copy ``found`` of a record differs from the record, ``but`` for keys that nobody compares.
+
+    It may lack keys that the schema of ``kind`` does not know: they may have come into the record since.
+    """
+    known = load_schema(kind)["properties"]
     for key, value in expected.items():
-        if key in found and key not in PATHS:
-            theirs = found[key]
-            if key == "token_stats":
-                value, theirs = (token_stats(TokenCounts.from_stats(stats)) for stats in (value, theirs))
-            yield from _copied(value, theirs, f"{pointer}/{_step(key)}")
+        place = f"{pointer}/{_step(key)}"
+        if key in but:
+            continue
+        if key not in found:
+            if key in known:
+                yield _lost(place)
+        elif key == "token_stats":
+            mine, theirs = (token_stats(TokenCounts.from_stats(stats)) for stats in (value, found[key]))
+            yield from _copied(mine, theirs, place)
+        else:
+            yield from _copied(value, found[key], place)
 
 
 def _differences(expected: Json, found: Json, pointer: str) -> Iterator[Difference]:
@@ -90,13 +108,20 @@ def _lacking(expected: Members, found: Mapping[str, Json], pointer: str) -> Iter
 def _copied(expected: Json, found: Json, pointer: str) -> Iterator[Difference]:
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         for key in expected:
+            place = f"{pointer}/{_step(key)}"
             if key in found:
-                yield from _copied(expected[key], found[key], f"{pointer}/{_step(key)}")
+                yield from _copied(expected[key], found[key], place)
+            else:
+                yield _lost(place)
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, (mine, theirs) in enumerate(zip(expected, found, strict=True)):
             yield from _copied(mine, theirs, f"{pointer}/{index}")
     elif not _same(expected, found):
         yield Difference(pointer, describe(expected), describe(found))
+
+
+def _lost(pointer: str) -> Difference:
+    return Difference(pointer, "this key", "it absent")
 
 
 def _step(key: str) -> str:

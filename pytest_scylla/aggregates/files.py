@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ..experiment.errors import ExperimentGone
 from ..experiment.expected import Experiment
 from ..experiment.layout import RunId
-from ..experiment.records import Blob, EntryKind, Folder, Record, open_below, open_experiment
+from ..experiment.records import Blob, Folder, Record, open_below, open_experiment
 from ..experiment.schemas import Kind, as_record
 
 SUBTEST_RECORDS: dict[str, Kind] = {"report.json": "subtest-report"}
@@ -33,14 +33,13 @@ _RUN_REPORTS = ("report.md",)
 class Aggregates:
     """The aggregates in one directory: those of a subtest, a tier or the experiment.
 
-    ``place`` is the directory, relative to the experiment; ``records`` and ``reports`` (what lies in the place of a
-    Markdown file, if anything does) are by name. ``barred`` says which directory on the way may not be opened, if one
-    may not.
+    ``place`` is the directory, relative to the experiment; ``records`` and ``reports``, the Markdown files, are by
+    name. ``barred`` says which directory on the way may not be opened, if one may not.
     """
 
     place: str
     records: Mapping[str, Record]
-    reports: Mapping[str, EntryKind | None]
+    reports: Mapping[str, Blob]
     barred: Blob | None = None
 
     def file(self, name: str) -> str:
@@ -48,9 +47,10 @@ class Aggregates:
         return f"{self.place}/{name}" if self.place else name
 
     def without_content(self) -> Aggregates:
-        """The same, of records no more than how they were found."""
-        found = {name: record._replace(data={}, raw=b"") for name, record in self.records.items()}
-        return replace(self, records=found)
+        """The same, of files no more than how they were found."""
+        records = {name: record._replace(data={}, raw=b"") for name, record in self.records.items()}
+        reports = {name: report._replace(data=b"") for name, report in self.reports.items()}
+        return replace(self, records=records, reports=reports)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TierAggregates:
     subtests: Mapping[str, Aggregates]
 
     def without_content(self) -> TierAggregates:
-        """The same, of records no more than how they were found."""
+        """The same, of files no more than how they were found."""
         subtests = {subtest: found.without_content() for subtest, found in self.subtests.items()}
         return TierAggregates(self.own.without_content(), subtests)
 
@@ -180,7 +180,7 @@ def _read(
     if isinstance(folder, Blob):
         barred = None if folder.state == "absent" else folder
         absent = {name: Record(f"{place}/{name}", "absent", {}) for name in records}
-        return Aggregates(place, absent, dict.fromkeys(reports), barred)
+        return Aggregates(place, absent, {name: Blob(f"{place}/{name}", "absent") for name in reports}, barred)
     try:
         return Aggregates(
             place,
@@ -189,7 +189,7 @@ def _read(
                 for name, kind in records.items()
                 for record in (as_record(folder.read(name, max_size), kind),)
             },
-            {name: folder.kind(name) for name in reports},
+            {name: folder.read(name, max_size) for name in reports},
         )
     finally:
         if folder is not root:

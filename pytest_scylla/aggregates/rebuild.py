@@ -292,9 +292,9 @@ class Drafts:
         )
 
     def _configuration(self) -> Mapping[str, Json]:
-        if not self._config.sound:
+        if not self._found.configuration:
             raise CannotRegenerate(f"{self._config.file} is {self._config.state}")
-        return self._config.data
+        return self._found.configuration
 
     # All of them
 
@@ -320,12 +320,9 @@ def _due(own: Aggregates, makes: Mapping[str, Make], obstacle: str | None, *, is
     if own.barred is not None:
         return
     for name, make in makes.items():
-        if name in own.records:
-            state = own.records[name].state
-            is_there, is_barred = state != "absent", state == "unsafe"
-        else:
-            is_there, is_barred = own.reports[name] is not None, own.reports[name] == "unsafe"
-        if (is_done or is_there) and not is_barred:
+        found = own.records[name] if name in own.records else own.reports[name]
+        is_there = found.state != "absent"
+        if (is_done or is_there) and found.state != "unsafe":
             yield Draft(own.file(name), is_there, obstacle, make)
 
 

@@ -1,7 +1,7 @@
 """Repairing aggregates, once the runs are repaired: subtests before their tier, tiers before the experiment.
 
 What is wrong or lost is rebuilt from the runs, and what it replaces goes to the quarantine. A Markdown report is
-rebuilt where it is lost, and where a record beside it was wrong.
+rebuilt where it is lost or wrong, and where a record beside it was wrong.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ITEM = "aggregates"
 REBUILDABLE = frozenset(
     {
         *(f"aggregate-{fault}" for fault in ("missing", "malformed", "invalid", "stale")),
-        *("report-missing", "side-file-malformed"),
+        *("report-missing", "report-stale", "side-file-malformed"),
     }
 )
 """The codes of findings that a repair solves."""

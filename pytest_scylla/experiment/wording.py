@@ -7,23 +7,30 @@ what these functions return, which is printable, one line, and bounded in length
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 LONGEST_QUOTE = 80
+
+_INSIDE_A_WORD = re.compile(r"\w::\w")
 
 
 def printable(text: str, limit: int = 500) -> str:
     r"""Return ``text`` as one printable line of at most ``limit`` characters.
 
     Whatever is not printable (controls, escapes, bidirectional marks, lone surrogates) becomes a backslash escape,
-    and so does the second character of ``::`` and ``##``, with which CI services begin commands.
+    and so does the second character of ``##`` and ``::``, with which CI services begin commands; not of a single ``::``
+    inside of a word, as a node id has.
 
-    >>> printable("a\x1b[31m::error::")
-    'a\\x1b[31m:\\x3aerror:\\x3a'
+    >>> printable("a\x1b[31m::error::"), printable("exp/T0/00/run_01::judge_02")
+    ('a\\x1b[31m:\\x3aerror:\\x3a', 'exp/T0/00/run_01::judge_02')
     """
+    is_harmless = text.count("::") == 1 and _INSIDE_A_WORD.search(text) is not None
     if not (text.isprintable() and len(text) <= limit):
         text = _shortened(text, limit)
-    return text.replace("::", ":\\x3a").replace("##", "#\\x23")
+    if not is_harmless:
+        text = text.replace("::", ":\\x3a")
+    return text.replace("##", "#\\x23")
 
 
 def _shortened(text: str, limit: int) -> str:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
 
+from ..experiment.layout import run_named_in
 from ..experiment.wording import describe, printable
-from ..outcomes import Selection
+from ..outcomes import WHOLES, Selection
 from .given import GivenFile
 
 MAX_SIZE = 1024 * 1024
@@ -21,6 +22,9 @@ MAX_SIZE = 1024 * 1024
 _KEYS = ("item", "reason", "until")
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _QUOTE = 'a glob that begins with * or [ has to stand in quotes, as in item: "*/judge_01"'
+_QUOTE_COLON = 'a text with a colon and a space in it has to stand in quotes, as in reason: "gone: see the log"'
+
+_SOUND = ("passed", "repaired")
 
 Fault = Literal["expired", "unused"]
 
@@ -59,7 +63,8 @@ class Waiver:
 class WaiverUse:
     """What came of a waiver: how many items it waives, and what is wrong with it, if anything.
 
-    ``matched`` are all the items that its glob matches.
+    ``matched`` are all the items that its glob matches, ``earlier`` the lines of the waivers before it that take those
+    of them that are not sound, where it is unused because of them.
     """
 
     waiver: Waiver
@@ -67,6 +72,7 @@ class WaiverUse:
     waived: int
     matched: int
     fault: Fault | None
+    earlier: tuple[int, ...] = ()
 
     @property
     def problem(self) -> str:
@@ -74,6 +80,12 @@ class WaiverUse:
         item = describe(self.waiver.item)
         if self.fault == "expired":
             return f"{item} was waived until {self.waiver.until}: put it right, or set another day"
+        if self.fault == "unused" and self.earlier:
+            lines = ", ".join(map(str, self.earlier))
+            waive = f"line {lines} already waives" if len(self.earlier) == 1 else f"lines {lines} already waive"
+            return f"{item}: {waive} what it matches: remove one"
+        if self.fault == "unused" and not self.matched and (meant := _id_meant_by(self.waiver.item)):
+            return f"{item} matches nothing: name the item by its id, {printable(meant)}, or remove it"
         if self.fault == "unused":
             sound = (
                 "1 item, which is sound" if self.matched == 1 else f"{self.matched} items, and all of them are sound"
@@ -121,8 +133,8 @@ class Waivers:
     def uses(self, experiments: Sequence[Mapping[str, str]]) -> Iterator[tuple[WaiverUse, ...]]:
         """What came of every waiver: of each experiment its own, with the faults that they have in all together.
 
-        :param experiments: the outcomes of every item of each, by id; "" where nobody looked. Only a waiver of which
-            all items are known to be sound is unused.
+        :param experiments: the outcomes of every item of each, by id; "" where nobody looked. Only a waiver is unused
+            of which every item is known to be sound, or is waived by an earlier one.
         """
         matched = {
             waiver: [[(item_id, word) for item_id, word in known.items() if item_id in items] for known in experiments]
@@ -132,13 +144,27 @@ class Waivers:
             yield tuple(self._use(waiver, found, index) for waiver, found in matched.items())
 
     def _use(self, waiver: Waiver, matched: list[list[tuple[str, str]]], index: int) -> WaiverUse:
-        fault: Fault | None = None
+        count = sum(map(len, matched))
         if waiver.until < self.today:
-            fault = "expired"
-        elif all(word in ("passed", "repaired") for found in matched for _, word in found):
-            fault = "unused"
+            return WaiverUse(waiver, self.file, 0, count, "expired")
+        takers = [self.waiver_of(item_id) for found in matched for item_id, word in found if word not in _SOUND]
+        if waiver not in takers:
+            earlier = sorted({taker.line for taker in takers if taker is not None})
+            return WaiverUse(waiver, self.file, 0, count, "unused", tuple(earlier))
         waived = sum(word == "waived" and self.waiver_of(item_id) is waiver for item_id, word in matched[index])
-        return WaiverUse(waiver, self.file, waived, sum(map(len, matched)), fault)
+        return WaiverUse(waiver, self.file, waived, count, None)
+
+
+def _id_meant_by(item: str) -> str:
+    """The id of the item that a node id or a path names; "" where it names none."""
+    path, _, name = item.replace("\\", "/").partition("::")
+    if name in WHOLES:
+        return name
+    run = run_named_in(path)
+    if run is None:
+        return ""
+    item_id = path[path.rindex(run) :]
+    return item_id if name in ("", "run") else f"{item_id}/{name}"
 
 
 def read_waivers(file: GivenFile) -> tuple[Waiver, ...]:
@@ -169,6 +195,8 @@ def parse_waivers(text: str, file: str) -> tuple[Waiver, ...]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         hint = f": {_QUOTE}" if "alias" in (error.context or "") else ""
+        if error.problem == "mapping values are not allowed here":
+            hint = f": {_QUOTE_COLON}"
         raise WaiverError(file, line, f"{printable(error.problem or 'expected YAML')}{hint}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -232,9 +260,12 @@ class _Reader:
         return Waiver(found["item"][0], printable(found["reason"][0].strip()), self._day(*found["until"]), line)
 
     def _text(self, *, day: bool = False) -> tuple[str, int]:
-        """The next text and its line; one that is plain has to be a text for every reader of YAML, or a ``day``."""
+        """The next text and its line; one that is plain has to be a text for every reader of YAML, or a ``day``.
+
+        It may be empty.
+        """
         event = self._expect(self._yaml.ScalarEvent, "a text")
-        if event.implicit[0]:
+        if event.implicit[0] and event.value:
             tag = self._loader.resolve(self._yaml.ScalarNode, event.value, (True, False)).rpartition(":")[2]
             if tag not in (("str", "timestamp") if day else ("str",)):
                 message = f"expected a text, found {describe(event.value)}, which is none in YAML: put it in quotes"

@@ -167,6 +167,7 @@ def test_what_is_wrong_with_a_file_fails_the_item_and_writes_nothing(project: Pr
         "status": status,
         "outcome": "failed",
         "remedy": "free (rebuild them from the runs)",
+        "level": "regenerate",
         "actions": [],
     }
     assert project.report()["exit_bits"] == DAMAGE_LEFT
@@ -412,6 +413,23 @@ def test_a_lost_markdown_report_is_rebuilt(project: Project) -> None:
     assert (action["what"], action["outcome"], action["solved"]) == ("T1/summary.md", "done", ["report-missing"])
     assert file.read_bytes() == aggregating.rebuild(project.experiment)["T1/summary.md"]
     assert quarantined(project.experiment) == {}
+    assert project.audit("--scylla-strict").ret == 0
+
+
+def test_a_markdown_report_that_was_emptied_is_a_warning_and_rebuilt(project: Project) -> None:
+    file = project.experiment / "report.md"
+    file.write_bytes(b"")
+    before = tree(project.experiment)
+    assert project.audit().ret == 0
+    strict = project.audit("--scylla-strict")
+    assert with_outcome(strict, "failed") == [NODE]
+    assert _message(strict).startswith(
+        f"{AGGREGATES}: sound (report-stale)\n  warning: report-stale: report.md: expected "
+    )
+    assert project.audit("--repair", REPORT).ret == 0
+    assert _changed(before, tree(project.experiment)) == {"report.md"}
+    assert file.read_bytes() == aggregating.rebuild(project.experiment)["report.md"]
+    assert list(quarantined(project.experiment).values()) == [b""]
     assert project.audit("--scylla-strict").ret == 0
 
 
@@ -810,7 +828,7 @@ def test_many_failures_list_it_as_a_cause_with_the_command_that_shows_it(wide_pr
         lose_run(wide_project.experiment, f"T0/01/run_{number:02d}")
     lines = wide_project.audit().outlines
     at = lines.index("aggregates stale: aggregate-stale")
-    assert "    look at one: pytest --scylla-exp=exp --scylla-select=aggregates" in lines[at : at + 5]
+    assert "    look at one: pytest --scylla-exp=exp --scylla-select=aggregates" in lines[at : at + 6]
 
 
 def test_texts_of_aggregates_are_escaped(project: Project) -> None:

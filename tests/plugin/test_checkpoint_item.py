@@ -157,6 +157,7 @@ def test_what_is_wrong_with_a_checkpoint_fails_its_item_and_writes_nothing(proje
         "outcome": "failed",
         "actions": [],
         "remedy": "free (record what the runs' own files say)",
+        "level": "regenerate",
     }
     assert project.report()["exit_bits"] == DAMAGE_LEFT
     assert snapshot(project.experiment) == before

@@ -574,10 +574,46 @@ def test_baseline_and_ratchet_have_ini_twins(project: Project, baseline: Path) -
     assert gate_lines(result)[-1] == "ratchet: 1 item is worse: does not hold"
 
 
-def test_a_report_can_be_its_own_successor(project: Project) -> None:
-    args = ("--scylla-baseline=report.json", "--scylla-ratchet", REPORT)
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--scylla-report=old.json", OLD, "--scylla-ratchet"),
+        ("--scylla-report=page.html", "--scylla-report=./old.json", OLD, "--scylla-ratchet"),
+        ("--scylla-report=sub/../old.json", OLD, "--scylla-ratchet"),
+        ("--scylla-report=there/old.json", OLD, "--scylla-ratchet"),
+        ("--scylla-report=old.json", "--scylla-baseline=link.json", "--scylla-ratchet"),
+        ("--scylla-report=link.json", OLD, "--scylla-ratchet"),
+        ("--scylla-report=old.json", OLD, "--scylla-ratchet", "-n", "2"),
+    ],
+    ids=" ".join,
+)
+def test_a_ratchet_does_not_write_its_report_over_its_baseline(
+    project: Project, baseline: Path, args: tuple[str, ...]
+) -> None:
+    (project.path / "sub").mkdir()
+    (project.path / "there").symlink_to(".")
+    (project.path / "link.json").symlink_to("old.json")
+    before = baseline.read_bytes()
+    lose_judgment(project.experiment, "T0/00/run_01/judge_01")
+    result = project.audit(*args)
+    assert_usage_error(result, "--scylla-report: ", "that is the baseline", "Write the report to another place")
+    assert baseline.read_bytes() == before
+
+
+def test_the_ratchets_baseline_and_report_are_two_files_in_the_ini_file_as_well(
+    project: Project, baseline: Path
+) -> None:
+    ini = "[pytest]\nscylla_baseline = old.json\nscylla_report = old.json\n"
+    project.write("pytest.ini", f"{ini}scylla_ratchet = true\n")
+    assert_usage_error(project.audit(), "ini option scylla_report: ", "that is the baseline old.json")
     assert project.audit(REPORT).ret == 0
-    assert project.audit(*args).ret == 0
+    project.write("pytest.ini", ini)
+    assert_usage_error(project.audit("--scylla-ratchet"), "ini option scylla_report: ")
+
+
+def test_without_a_ratchet_a_report_can_be_its_own_successor(project: Project) -> None:
+    args = ("--scylla-baseline=report.json", REPORT)
+    assert project.audit(REPORT).ret == 0
     lose_judgment(project.experiment, "T0/00/run_01/judge_01")
     assert project.audit(*args).ret == 1
     assert changed_ids(project.only_experiment(), "worse") == ["T0/00/run_01/judge_01"]

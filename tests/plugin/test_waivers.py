@@ -368,6 +368,18 @@ def test_a_waiver_of_nothing_or_of_what_is_sound_fails_the_session(damaged: Proj
     }
 
 
+def test_a_waiver_of_what_an_earlier_one_waives_or_of_a_node_fails_the_session(damaged: Project) -> None:
+    waive(damaged, "*", GONE, f"exp/{LOST}::run")
+    result = damaged.audit(WAIVED, REPORT)
+    assert result.ret == 1
+    assert waiver_lines(result) == [
+        f"waived: {len(ALL)} items",
+        f'waivers.yaml:4: "{GONE}": line 1 already waives what it matches: remove one',
+        f'waivers.yaml:7: "exp/{LOST}::run" matches nothing: name the item by its id, {LOST}, or remove it',
+    ]
+    assert [waiver["fault"] for waiver in damaged.only_experiment()["waivers"]] == [None, "unused", "unused"]
+
+
 def test_of_what_nobody_looked_at_no_waiver_is_one_too_many(project: Project) -> None:
     waive(project, "T1/*")
     assert project.audit(WAIVED).ret == 1

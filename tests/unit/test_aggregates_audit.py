@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,11 @@ from typing import Any
 import pytest
 
 import pytest_scylla
-from benchmarks.synthetic import Plan, judgment, small, write_experiment
+from benchmarks.synthetic import Plan, config_hash, judgment, small, write_experiment
 from pytest_scylla.aggregates.audit import audit_aggregates
 from pytest_scylla.aggregates.facts import RunFigures, read_figures
+from pytest_scylla.aggregates.page_differences import subtest_pages
+from pytest_scylla.aggregates.subtest import SubtestFigures
 from pytest_scylla.auditing.evidence import Policy
 from pytest_scylla.auditing.findings import CODES
 from pytest_scylla.experiment.layout import RunId
@@ -31,6 +35,8 @@ from .aggregating import (
     figures,
     judged,
     load,
+    one_run,
+    put_in_place,
     rebuild,
     store,
 )
@@ -287,12 +293,10 @@ def test_a_record_of_another_tier_is_stale(root: Path) -> None:
     assert faults(root) == {"T0/report.json": STALE, "T0/best_subtest.json": STALE}
 
 
-def test_records_of_before_grades_were_kept_and_long_names_of_the_cache_are_fine(root: Path) -> None:
+def test_long_names_of_the_cache_are_fine(root: Path) -> None:
     lengthen_cache_names("../report.json", "../../report.json", in_root("report.json"))(Run(root, RUNS[0]))
     record = load(root, "T0/result.json")
     for result in record["subtest_results"].values():
-        for key in ("grade_distribution", "modal_grade", "min_grade", "max_grade", "rate_limit_info"):
-            del result[key]
         for part in (result, *result["runs"]):
             stats = part["token_stats"]
             stats["cache_creation_input_tokens"] = stats.pop("cache_creation_tokens")
@@ -301,12 +305,103 @@ def test_records_of_before_grades_were_kept_and_long_names_of_the_cache_are_fine
     assert audit(root) == ()
 
 
-def test_keys_that_a_copy_of_a_run_lacks_or_has_beside_it_are_no_difference(root: Path) -> None:
-    record = load(root, "T0/result.json")
-    run = record["subtest_results"]["00"]["runs"][0]
+@pytest.mark.parametrize("file", ["T0/result.json", f"{RUNS[0]}/run_result.json"], ids=["the copy", "the record"])
+def test_keys_that_nobody_knows_may_be_in_a_run_s_record_and_not_in_its_copy_and_the_reverse(
+    root: Path, file: str
+) -> None:
+    record = load(root, file)
+    run = record["subtest_results"]["00"]["runs"][0] if "subtest_results" in record else record
     run["process_metrics"] = {"drift": 0.5}
-    del run["criteria_scores"]
-    store(root, "T0/result.json", record)
+    store(root, file, record)
+    assert audit(root) == ()
+
+
+def keys(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """The place of every key in a record; of lists only in the first entry."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield (*place, key)
+            yield from keys(inner, (*place, key))
+    elif isinstance(value, list) and value:
+        yield from keys(value[0], (*place, 0))
+
+
+def less(record: Any, place: tuple[str | int, ...]) -> Any:
+    copy = json.loads(json.dumps(record))
+    inner = copy
+    for step in place[:-1]:
+        inner = inner[step]
+    del inner[place[-1]]
+    return copy
+
+
+@pytest.mark.parametrize("file", aggregates_of("T0/01/run_01"))
+def test_every_key_that_the_program_writes_has_to_be_there(
+    root: Path, healthy_runs: dict[RunId, RunFigures], file: str
+) -> None:
+    record = load(root, file)
+    free = {"command_log_path", "parallel_subtests", "max_subtests", "task_prompt_file"}
+    lost = [place for place in keys(record) if place[-1] not in free and "T1" not in place[:-1]]
+    assert len(lost) > 5
+    for place in lost:
+        store(root, file, less(record, place))
+        assert set(faults(root, healthy_runs)) == {file}, place
+
+
+def test_a_lost_key_is_told_with_its_place(root: Path, healthy_runs: dict[RunId, RunFigures]) -> None:
+    record = load(root, "result.json")
+    del record["frontier_cop"], record["best_overall_tier"]
+    store(root, "result.json", record)
+    (found,) = audit(root, healthy_runs)
+    assert (found.pointer, found.message) == (
+        "/best_overall_tier",
+        "expected this key, found it absent; 1 more difference",
+    )
+
+
+@pytest.mark.parametrize("written_by", ["the program", "a repair"])
+def test_how_many_runs_count_may_be_absent_where_the_program_wrote_it(root: Path, written_by: str) -> None:
+    if written_by == "a repair":
+        for file in aggregates_in(root):
+            (root / file).unlink()
+        put_in_place(root, rebuild(root))
+    said = any(b'"coverage"' in (root / file).read_bytes() for file in aggregates_in(root))
+    assert said is (written_by == "a repair")
+    assert audit(root) == ()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("timeout_seconds", 601), ("runs_per_subtest", 3), ("max_turns", 7), ("models", ["another"])]
+)
+def test_the_copy_of_the_configuration_is_held_to_it(root: Path, key: str, value: Any) -> None:
+    record = load(root, "result.json")
+    record["config"][key] = value
+    store(root, "result.json", record)
+    (found,) = audit(root)
+    assert (found.file, found.code) == ("result.json", "aggregate-stale")
+    assert found.pointer.startswith(f"/config/{key}")
+
+
+def test_a_configuration_that_changed_makes_no_copy_wrong_by_which_the_runs_were_made(root: Path) -> None:
+    edit(root, "config/experiment.json", timeout_seconds=601)
+    assert audit(root) == ()
+    config = load(root, "config/experiment.json")
+    edit(root, "checkpoint.json", config_hash=config_hash(config))
+    (found,) = audit(root)
+    assert (found.file, found.pointer) == ("result.json", "/config/timeout_seconds")
+    assert found.message == "expected 601, found 600"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("parallel_subtests", 1), ("max_subtests", 5), ("task_prompt_file", "elsewhere/prompt.md")]
+)
+def test_what_only_one_session_went_by_and_where_files_lie_may_differ_from_the_copy(
+    root: Path, key: str, value: Any
+) -> None:
+    record = load(root, "result.json")
+    record["config"][key] = value
+    record["config"]["note"] = "of its own"
+    store(root, "result.json", record)
     assert audit(root) == ()
 
 
@@ -529,6 +624,133 @@ def test_fewer_runs_a_subtest_make_aggregates_stale_that_count_more(root: Path) 
 # ------------------------------------------------------------------------------------------------------------- Markdown
 
 
+@pytest.fixture
+def with_pages(experiment_dir: Path) -> Path:
+    """The healthy experiment with Markdown reports as the program lays them out."""
+    put_in_place(experiment_dir, {file: data for file, data in rebuild(experiment_dir).items() if file.endswith(".md")})
+    assert audit(experiment_dir) == ()
+    return experiment_dir
+
+
+PAGES = ["T1/01/report.md", "T1/report.md", "T1/summary.md", "report.md", "summary.md"]
+
+
+def cut_off(text: str) -> str:
+    return text[: len(text) // 2]
+
+
+def without_its_end(text: str) -> str:
+    return text.rstrip()[:-1]
+
+
+def with_another_amount(text: str) -> str:
+    before, amount, after = re.split(r"(\$[0-9.]+)", text, maxsplit=1)
+    last = int(amount[-1])
+    return f"{before}{amount[:-1]}{last + 1 if last < 9 else last - 1}{after}"
+
+
+def with_another_title(text: str) -> str:
+    return text.replace("\n", "1\n", 1)
+
+
+def with_a_line_more(text: str) -> str:
+    return f"{text}\nAll of it is fine.\n"
+
+
+@pytest.mark.parametrize("file", PAGES)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        *(lambda _: "", lambda _: " \n", cut_off, without_its_end),
+        *(with_another_amount, with_another_title, with_a_line_more),
+    ],
+)
+def test_a_markdown_report_that_is_emptied_cut_off_or_edited_is_a_warning(
+    with_pages: Path, spoil: Callable[[str], str], file: str
+) -> None:
+    text = (with_pages / file).read_text("utf-8")
+    (with_pages / file).write_text(spoil(text), "utf-8")
+    (found,) = audit(with_pages)
+    assert (found.file, found.code, found.severity) == (file, "report-stale", "warning")
+    assert re.match(r"expected .+ in line [0-9]+, found .", found.message)
+
+
+def test_the_first_line_that_differs_is_told(with_pages: Path) -> None:
+    text = (with_pages / "report.md").read_text("utf-8")
+    line = next(line for line in text.split("\n") if line.startswith("**Total Cost**"))
+    (with_pages / "report.md").write_text(text.replace(line, "**Total Cost**: $1\x1b[31m"), "utf-8")
+    (found,) = audit(with_pages)
+    assert found.message == f'expected "{line}" in line 5, found "**Total Cost**: $1\\x1b[31m"'
+    (with_pages / "report.md").write_text("\n".join(text.split("\n")[:4]), "utf-8")
+    (found,) = audit(with_pages)
+    assert found.message == f'expected "{line}" in line 5, found no more lines'
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_times_and_places_in_a_markdown_report_are_nobodys_to_check(with_pages: Path, file: str) -> None:
+    text = (with_pages / file).read_text("utf-8")
+    other = re.sub(r"\*\*Generated\*\*: .*", "**Generated**: once", text)
+    other = re.sub(r"[0-9]+\.[0-9]+s", "1.5s", other)
+    other = re.sub(r"\(\./", "(./tiers/", other).replace("\n", "\r\n")
+    assert other != text
+    (with_pages / file).write_text(other, "utf-8", newline="")
+    assert audit(with_pages) == ()
+
+
+@pytest.mark.parametrize("file", PAGES)
+def test_a_markdown_report_in_the_layout_of_another_version_is_not_compared(with_pages: Path, file: str) -> None:
+    text = (with_pages / file).read_text("utf-8")
+    for layout in (
+        with_another_amount(text).replace("\n\n", "\n\n## Criteria\n\nnone\n\n", 1),
+        text.replace(" Report |", " Page |").replace("| Metric |", "| What |"),
+    ):
+        (with_pages / file).write_text(layout, "utf-8")
+        assert audit(with_pages) == ()
+    (with_pages / file).write_text("", "utf-8")
+    assert faults(with_pages) == {file: ["report-stale"]}
+
+
+def test_beside_a_record_that_is_wrong_a_markdown_report_is_not_told_of(with_pages: Path) -> None:
+    (with_pages / "T1/report.md").write_text("")
+    edit(with_pages, "T1/report.json", best=None)
+    assert set(faults(with_pages)) == {"T1/report.json"}
+    (with_pages / "T1/report.json").unlink()
+    assert faults(with_pages) == {"T1/report.json": ["aggregate-missing"], "T1/report.md": ["report-stale"]}
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["with how many runs count", "as the program writes it"])
+def test_where_not_all_runs_count_both_layouts_are_fine(with_pages: Path, counted: bool) -> None:
+    put(JUDGMENTS[0], "/fallback", True)(Run(with_pages, "T1/01/run_01"))
+    if counted:
+        put_in_place(with_pages, rebuild(with_pages))
+    assert (b"**Counted**" in (with_pages / "summary.md").read_bytes()) is counted
+    assert audit(with_pages) == ()
+    for file in PAGES:
+        text = (with_pages / file).read_text("utf-8")
+        (with_pages / file).write_text(with_another_amount(text), "utf-8")
+        assert faults(with_pages) == {file: ["report-stale"]}
+        (with_pages / file).write_text(text, "utf-8")
+
+
+def test_more_runs_to_come_make_no_markdown_report_stale(with_pages: Path) -> None:
+    edit(with_pages, "config/experiment.json", runs_per_subtest=3)
+    assert audit(with_pages) == ()
+
+
+def test_a_number_is_right_if_it_is_what_another_order_of_adding_rounds_to() -> None:
+    costs = [0.00015, 0.00349, 0.00331]
+    assert (f"{sum(costs):.4f}", f"{math.fsum(costs):.4f}") == ("0.0069", "0.0070")
+    runs = tuple(one_run(number, cost=cost) for number, cost in enumerate(costs, 1))
+    page = subtest_pages(SubtestFigures("T0", "00", runs))["report.md"]
+    written = page.write(True, 1)
+    assert page.difference(written) is None
+    other = written.replace(b"| Total Cost | $0.0070 |", b"| Total Cost | $0.0069 |")
+    assert other != written
+    assert page.difference(other) is None
+    assert page.difference(written.replace(b"$0.0070", b"$0.0071")) is not None
+    assert page.difference(written.replace(b"$0.0035", b"$0.0034")) is not None
+
+
 def test_a_lost_markdown_report_is_a_warning(experiment_dir: Path) -> None:
     for file in ("T1/01/report.md", "T1/summary.md", "T1/report.md", "report.md", "summary.md"):
         text = (experiment_dir / file).read_bytes()
@@ -581,7 +803,7 @@ def test_every_code_of_what_is_read_is_told_with_a_free_remedy() -> None:
         f"aggregate-{fault}" for fault in ("missing", "malformed", "invalid", "stale")
     }
     warnings = {name for name, code in own.items() if code.severity == "warning"}
-    assert warnings == {"report-missing", "aggregate-too-large"}
+    assert warnings == {"report-missing", "report-stale", "aggregate-too-large"}
     assert {name for name, code in own.items() if not code.remedy.startswith("Free")} == {"aggregate-too-large"}
 
 

@@ -356,15 +356,67 @@ def test_a_report_says_how_many_runs_count_where_not_all_do(root: Path) -> None:
     assert "| 02★ |" in rebuilt["T0/00/report.md"].decode()
 
 
+def test_every_mean_of_a_report_names_how_many_runs_it_is_of_where_not_all_count(root: Path) -> None:
+    whole = rebuild(root)
+    lose("judge/judge_02", "judge/judge_03")(Run(root, FIRST))
+    rebuilt = {file: data.decode() for file, data in rebuild(root).items() if file.endswith(".md")}
+    line = "**Counted**: {} expected runs"
+    for file, counted, rows in (
+        ("T0/report.md", "3 of 4", [("| Subtest | Score | Pass | Scored | Duration |", "| 00 |", "| 1 of 2 |")]),
+        (
+            "T0/summary.md",
+            "3 of 4",
+            [("| Best Score | Pass Rate | Scored | Avg Cost | Report |", "| 00 |", "| 1 of 2 |")],
+        ),
+        (
+            "report.md",
+            "5 of 6",
+            [("| Tier | Best | Score | Pass | Scored | Cost | Duration |", "| T1 | 01 |", "| 2 of 2 |")],
+        ),
+        (
+            "summary.md",
+            "5 of 6",
+            [
+                (
+                    "| Tier | Subtest | Best Score | Pass Rate | Scored | Avg Cost | Report |",
+                    "| T0 | 00 |",
+                    "| 1 of 2 |",
+                ),
+                (
+                    "| Tier | Subtest | Best Score | Pass Rate | Scored | Avg Cost | Report |",
+                    "| T1 | 01 |",
+                    "| 2 of 2 |",
+                ),
+            ],
+        ),
+    ):
+        text = rebuilt[file]
+        assert line.format(counted) in text
+        for head, begin, cell in rows:
+            assert head in text, file
+            (row,) = (row for row in text.split("\n") if row.startswith(begin) and cell in row)
+            at = text.split("\n").index(next(one for one in text.split("\n") if head in one))
+            assert row.count("|") == text.split("\n")[at].count("|")
+    assert rebuilt["T1/report.md"] == whole["T1/report.md"].decode()
+    assert rebuilt["T1/summary.md"] == whole["T1/summary.md"].decode()
+    put_in_place(root, rebuild(root))
+    assert audit(root) == ()
+
+
 def test_a_report_of_runs_of_which_none_counts_has_no_number_in_it(root: Path) -> None:
-    for run in ("T0/00/run_01", "T0/00/run_02"):
+    for run in ("T0/00/run_01", "T0/00/run_02", "T1/01/run_01", "T1/01/run_02"):
         lose("judge/judge_02", "judge/judge_03")(Run(root, run))
     rebuilt = rebuild(root)
     text = rebuilt["T0/00/report.md"].decode()
     assert "| Mean Score | N/A |" in text
     assert "| Total Cost | N/A |" in text
-    assert "| 00 | N/A | N/A | N/A | N/A | 0 | 0 | 0 | 0 |  |" in rebuilt["T0/report.md"].decode()
-    assert "| 00 | N/A | N/A | N/A | [View](./00/report.md) |" in rebuilt["T0/summary.md"].decode()
+    assert "| Input (fresh) | N/A |" in text
+    assert "| **Total** | **N/A** |" in text
+    row = "| 00 | N/A | N/A | 0 of 2 | N/A | N/A | N/A | N/A | N/A | N/A |  |"
+    assert row in rebuilt["T0/report.md"].decode()
+    assert "| 00 | N/A | N/A | 0 of 2 | N/A | [View](./00/report.md) |" in rebuilt["T0/summary.md"].decode()
+    tier = next(line for line in rebuilt["report.md"].decode().split("\n") if line.startswith("| T1 | 1 |"))
+    assert tier.endswith("s | N/A | N/A | N/A | N/A | N/A | N/A |")
     put_in_place(root, rebuilt)
     assert audit(root) == ()
 
@@ -395,6 +447,7 @@ def test_text_of_the_configuration_marks_nothing_up(root: Path) -> None:
 )
 def test_only_a_plain_address_becomes_a_link(root: Path, address: str, shown: str) -> None:
     edit(root, "config/experiment.json", task_repo=address)
+    (root / "result.json").unlink()
     assert f"- **Task Repo**: {shown}\n" in rebuild(root)["report.md"].decode()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from pytest_scylla.experiment.schemas import is_valid
 from pytest_scylla.experiment.writing import CannotWrite
 from pytest_scylla.repair.actions import Action
 
-from .aggregating import aggregates_of, audit, edit, faults, figures, judged, load, mend
+from .aggregating import aggregates_of, audit, edit, faults, figures, judged, load, mend, store
 from .damage import Run, lose
 from .repairing import count_calls, digest, journal, quarantined, repair, staged, tree
 
@@ -156,6 +157,64 @@ def test_a_lost_report_is_made_anew_alone(root: Path) -> None:
     assert (action.what, action.outcome, action.solved) == ("T0/00/report.md", "done", ("report-missing",))
     assert set(tree(root)) - set(before) == {"T0/00/report.md"}
     assert "# Subtest Report: 00" in (root / "T0/00/report.md").read_text()
+
+
+HEADLINES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "T0/00/report.json": (("summary", "grade_distribution"), ("summary", "modal_grade")),
+    "T0/result.json": (("cost_of_pass",), ("inherited_from",), ("subtest_results", "00", "max_grade")),
+    "T0/report.json": (("best",),),
+    "T0/best_subtest.json": (("tiebreaker_result",),),
+    "result.json": (("frontier_cop",), ("frontier_cop_tier",), ("best_overall_tier",), ("best_overall_subtest",)),
+    "report.json": (("best",), ("summary", "best_tier"), ("summary", "frontier_cop")),
+}
+"""Keys that no schema requires, by file."""
+
+
+@pytest.mark.parametrize("file", HEADLINES)
+def test_a_lost_key_comes_back_with_what_stood_there(root: Path, file: str) -> None:
+    original = load(root, file)
+    record = load(root, file)
+    for *way, last in HEADLINES[file]:
+        inner = record
+        for step in way:
+            inner = inner[step]
+        del inner[last]
+    store(root, file, record)
+    assert by_file(mend(root))[file] == "done"
+    assert audit(root) == ()
+    made = load(root, file)
+    for *way, last in HEADLINES[file]:
+        old, new = original, made
+        for step in way:
+            old, new = old[step], new[step]
+        assert new[last] == old[last]
+    assert mend(root) == ()
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["emptied", "another total cost"])
+def test_a_markdown_report_that_says_something_else_is_made_anew_alone(root: Path, content: bytes | None) -> None:
+    judged_otherwise(root)
+    mend(root)
+    text = (root / "report.md").read_bytes()
+    spoilt = re.sub(rb"\$[0-9.]+", b"$999.5", text, count=1) if content is None else content
+    (root / "report.md").write_bytes(spoilt)
+    before = tree(root)
+    (planned,) = plan(root)
+    (done,) = mend(root)
+    assert (planned.what, planned.solved) == (done.what, done.solved) == ("report.md", ("report-stale",))
+    after = tree(root)
+    assert {file for file in after if after[file] != before[file]} == {"report.md"}
+    assert (root / "report.md").read_bytes() == text
+    assert spoilt in quarantined(root).values()
+    assert mend(root) == ()
+
+
+def test_a_page_of_the_configuration_of_its_day_is_made_anew_as_it_was(root: Path) -> None:
+    edit(root, "config/experiment.json", runs_per_subtest=7)
+    (root / "report.md").write_bytes(b"")
+    assert by_file(mend(root)) == {"report.md": "done"}
+    assert "- **Runs per Sub-test**: 2\n" in (root / "report.md").read_text("utf-8")
+    assert audit(root) == ()
 
 
 def test_an_experiment_without_markdown_gets_none(tmp_path: Path) -> None:

@@ -77,7 +77,10 @@ def test_an_empty_file_waives_nothing(text: str) -> None:
         ('- item: "\\ud800"\n  reason: a\n  until: 2026-12-31', 1, "expected a glob on ids"),
         (entry(reason='"  "'), 2, "found no reason"),
         (entry(item=""), 1, "found no item"),
-        (entry(reason=""), 2, "which is none in YAML"),
+        (entry(reason=""), 2, "expected item, reason and until, found no reason"),
+        (entry(until=""), 3, "found no until"),
+        (entry().replace('"T0/00/run_01"', ""), 1, "found no item"),
+        (entry(reason="gone: see the log"), 2, 'in quotes, as in reason: "gone: see the log"'),
         (entry(reason="null"), 2, 'expected a text, found "null", which is none in YAML: put it in quotes'),
         (entry(reason="5"), 2, 'found "5", which is none in YAML'),
         (entry(reason="yes"), 2, 'found "yes", which is none in YAML'),
@@ -287,9 +290,49 @@ def test_a_waiver_of_items_that_nobody_looked_at_may_be_of_use() -> None:
     assert faults(waivers("T0/*"), {"T0/00/run_01": "passed", "T0/00/run_02": ""}) == [None]
 
 
-def test_a_waiver_that_another_one_makes_superfluous_still_matches_what_is_not_sound() -> None:
-    first, second = next(waivers("T0/*", "*/run_01").uses([{"T0/00/run_01": "waived"}]))
-    assert (first.waived, first.fault, second.waived, second.fault) == (1, None, 0, None)
+def test_a_waiver_of_what_earlier_ones_waive_is_unused() -> None:
+    outcomes = {"T0/00/run_01": "waived", "T0/00/run_02": "passed", "T1/00/run_01": "waived"}
+    found = waivers("T0/*", "T0/00/*", "T1/*", "*/run_01")
+    assert faults(found, outcomes) == [None, "unused", None, "unused"]
+    wide, narrow, _, both = next(found.uses([outcomes]))
+    assert (wide.waived, narrow.waived, both.waived) == (1, 0, 0)
+    assert narrow.problem == '"T0/00/*": line 1 already waives what it matches: remove one'
+    assert both.problem == '"*/run_01": lines 1, 3 already waive what it matches: remove one'
+
+
+def test_a_waiver_of_one_item_more_than_earlier_ones_waive_is_used() -> None:
+    outcomes = {"T0/00/run_01": "waived", "T1/00/run_01": "waived"}
+    assert faults(waivers("T0/*", "*/run_01"), outcomes) == [None, None]
+    unseen = {"T0/00/run_01": "waived", "T1/00/run_01": ""}
+    assert faults(waivers("T0/*", "*/run_01"), unseen) == [None, None]
+
+
+def test_an_earlier_waiver_that_has_expired_takes_nothing() -> None:
+    found = Waivers(FILE, [Waiver("T0/*", "known", date(2026, 1, 1), 1), Waiver("*/run_01", "known", TODAY, 2)], TODAY)
+    assert faults(found, {"T0/00/run_01": "waived"}) == ["expired", None]
+
+
+@pytest.mark.parametrize(
+    ("item", "meant"),
+    [
+        ("g/T0/00/run_01::judge_02", "T0/00/run_01/judge_02"),
+        ("g/T0/00/run_01::run", "T0/00/run_01"),
+        ("g/T0/00/run_01/judge_02", "T0/00/run_01/judge_02"),
+        ("experiments/g/T0/00/run_01", "T0/00/run_01"),
+        ("g/completed/T0/00/run_01::run", "T0/00/run_01"),
+        ("g/checkpoint::checkpoint", "checkpoint"),
+        ("g/aggregates::aggregates", "aggregates"),
+    ],
+)
+def test_who_names_a_node_or_a_path_is_told_of_its_id(item: str, meant: str) -> None:
+    ((use,),) = waivers(item).uses([{"T1/00/run_01": "failed"}])
+    assert use.problem == f'"{item}" matches nothing: name the item by its id, {meant}, or remove it'
+
+
+@pytest.mark.parametrize("item", ["T9/*", "g::x", "a/b::c", "T0/00"])
+def test_what_names_no_item_at_all_matches_nothing(item: str) -> None:
+    ((use,),) = waivers(item).uses([{"T1/00/run_01": "failed"}])
+    assert use.problem == f'"{item}" matches nothing: remove it'
 
 
 def test_a_waiver_is_used_if_it_is_in_any_experiment_and_each_counts_its_own() -> None:
