@@ -19,6 +19,7 @@ from .repair.regenerate import regenerate as default_regenerate
 from .repair.transaction import draft_repair, planned_actions, repair_run
 
 if TYPE_CHECKING:
+    from .aggregates.facts import RunFigures
     from .auditing.run import RunAudit
     from .auditing.status import Case
     from .judging.terms import JudgeTerms
@@ -39,8 +40,7 @@ def audit_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
     try:
         with garbage_collection_paused():
             case, audit = examine(audited.experiment, run, settings.policy)
-            audited.learn(case, audit)
-            return outcomes_after(audited, case, audit, settings)
+            return outcomes_after(audited, case, audit, settings, figures=audited.learn(case, audit))
     except ExperimentGone as error:
         return gone(audited, run, error)
 
@@ -51,7 +51,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
         case, audit, draft = draft_repair(audited.experiment, run, settings.policy, default_regenerate)
     except ExperimentGone as error:
         return gone(audited, run, error)
-    audited.learn(case, audit)
+    figures = audited.learn(case, audit)
     if draft.plan.steps:
         audited.drafts[run] = draft.to_keep()
     for slot in case.evidence.slots:
@@ -59,7 +59,7 @@ def draft_items(audited: AuditedExperiment, run: RunId, settings: Settings) -> O
             audited.judge_seconds.append((slot.model, seconds))
     if (seconds := case.evidence.timing.data.get("agent_duration_seconds")) is not None:
         audited.agent_seconds.append((audited.agent_model, seconds))
-    return outcomes_after(audited, case, audit, settings, draft.plan)
+    return outcomes_after(audited, case, audit, settings, figures=figures, plan=draft.plan)
 
 
 def repair_items(
@@ -115,13 +115,20 @@ def plan_items(
 
 
 def outcomes_after(
-    audited: AuditedExperiment, case: Case, audit: RunAudit, settings: Settings, plan: Plan | None = None
+    audited: AuditedExperiment,
+    case: Case,
+    audit: RunAudit,
+    settings: Settings,
+    *,
+    figures: RunFigures | None = None,
+    plan: Plan | None = None,
 ) -> Outcomes:
     """The outcomes of a run by its audit, such as after something was done to it; what may stay as it is is waived.
 
+    :param figures: what the run amounts to, if that is at hand.
     :param plan: the plan of the free repair of all of it, if that is at hand.
     """
-    found = outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, plan=plan)
+    found = outcomes_of_run(audited.experiment, case, audit, strict=settings.strict, figures=figures, plan=plan)
     if audited.waivers is not None:
         for name, item_id in audited.items_of(audit.run):
             found[name] = audited.unless_waived(item_id, found[name])

@@ -152,10 +152,17 @@ class ItemOutcome:
 
 
 def outcomes_of_run(
-    experiment: Experiment, case: Case, audit: RunAudit, *, strict: bool, plan: Plan | None = None
+    experiment: Experiment,
+    case: Case,
+    audit: RunAudit,
+    *,
+    strict: bool,
+    figures: RunFigures | None = None,
+    plan: Plan | None = None,
 ) -> dict[str, ItemOutcome]:
     """The outcome of a run (as "run") and of each of its slots (as "judge_01", ..), given its audit.
 
+    :param figures: what it amounts to, if that is at hand.
     :param plan: the plan of the free repair of all of it, if that is at hand; it tells what is free.
     """
     failed = {slot.slot.name: not slot.complete or (strict and bool(slot.findings)) for slot in audit.slots}
@@ -178,7 +185,7 @@ def outcomes_of_run(
             level=remedy[name].level,
             calls=remedy[name].calls,
         )
-    figures = RunFigures.of(case, audit)
+    figures = figures or RunFigures.of(case, audit)
     outcomes["run"] = ItemOutcome(
         audit.status,
         "failed" if failed["run"] else "passed",
@@ -229,10 +236,11 @@ class AuditedExperiment:
     conclusion: Conclusion | None = None
     _reported: set[str] = field(default_factory=set)
 
-    def learn(self, case: Case, audit: RunAudit) -> None:
-        """Take in what the disk proves of a run."""
+    def learn(self, case: Case, audit: RunAudit) -> RunFigures:
+        """Take in what the disk proves of a run; return it in figures."""
         self.facts[audit.run] = RunFacts.of(audit)
-        self.figures[audit.run] = RunFigures.of(case, audit)
+        figures = self.figures[audit.run] = RunFigures.of(case, audit)
+        return figures
 
     def keep(self, item_id: str, outcome: ItemOutcome) -> None:
         """Keep what an item itself reported."""
