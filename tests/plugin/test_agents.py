@@ -592,12 +592,12 @@ def test_an_agent_that_fails_session_after_session_is_exhausted_until_somebody_a
         assert project.audit(*AGENTS, "-k", "T0 and run_03").ret == 1
         assert scripted.asked == [FAILED]
         scripted.forget()
-    before = snapshot(project.experiment)
+    before = everything(project.experiment)
     assert project.audit(*AGENTS, "-k", "T0 and run_03").ret == 1
     action = agent_action(project, FAILED)
     assert (action["outcome"], action["calls"]) == ("refused", 0)
     assert action["reason"].startswith("exhausted: its agent ran 3 times, and the run is failed; --repair-retry")
-    assert snapshot(project.experiment) == before
+    assert everything(project.experiment) == before
     for ask in ("--repair-retry", f"--scylla-select={FAILED}"):
         project.audit(*AGENTS, "-k", "T0 and run_03", ask)
         assert scripted.asked == [FAILED]

@@ -135,7 +135,10 @@ class State(NamedTuple):
 
 
 def everything(*places: Path) -> dict[str, State]:
-    """All that is in some directories, by path. Of directories themselves only that they are there."""
+    """All that is in some directories, by path. Of directories themselves only that they are there.
+
+    Nor is it told when a lock was taken last, which leaves its time in the file with some versions of filelock.
+    """
     found = {}
     for place in places:
         for folder, names, files in os.walk(place):
@@ -148,7 +151,7 @@ def everything(*places: Path) -> dict[str, State]:
                 elif stat.S_ISREG(status.st_mode):
                     with path.open("rb") as file:
                         content = b"%d %b" % (status.st_size, file.read(8 * 1024 * 1024))
-                else:
+                if stat.S_ISDIR(status.st_mode) or ".scylla/locks" in folder:
                     modified = 0
                 found[str(path)] = State(status.st_mode, modified, status.st_ino, content)
     return found
