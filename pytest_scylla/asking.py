@@ -16,7 +16,7 @@ from .experiment.errors import ExperimentGone
 from .experiment.locks import Held
 from .items import gone, outcomes_after, record_run
 from .judging.slot import JUDGE_CALL, Judged, SlotJudging
-from .repair.actions import Action
+from .repair.actions import NOT_RUN, Action
 from .running.execution import AGENT_RUN, RunExecution, tidy_up
 from .settings import MOST_UNASKED
 
@@ -67,7 +67,7 @@ class Asking:
             return ""
         kinds = "judge calls and agent runs" if self.repair.runs_agents else "judge calls"
         return (
-            f"not-run: {self.planned} {kinds} are planned, more than {MOST_UNASKED}; "
+            f"{NOT_RUN}{self.planned} {kinds} are planned, more than {MOST_UNASKED}; "
             "allow them with --repair-max-calls=N or --repair-budget=USD"
         )
 

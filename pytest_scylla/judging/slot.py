@@ -30,7 +30,7 @@ from ..experiment.layout import SlotId
 from ..experiment.records import has_directory, open_experiment
 from ..experiment.wording import printable
 from ..experiment.writing import CannotWrite
-from ..repair.actions import Action, Ending
+from ..repair.actions import NOT_RUN, Action, Ending
 from ..repair.plan import Admits, Given, make_plan
 from ..repair.request import Regenerate, written_like
 from ..repair.transaction import carry_out, run_locked
@@ -286,7 +286,7 @@ class SlotJudging:
         )
 
     def _not_run(self, case: Case, audit: RunAudit, reason: str) -> Judged:
-        return self._unchanged(case, audit, "refused", f"not-run: {reason}", not_run=True)
+        return self._unchanged(case, audit, "refused", f"{NOT_RUN}{reason}", not_run=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ Level = Literal["regenerate", "judges", "agents"]
 
 LEVELS: tuple[Level, ...] = ("regenerate", "judges", "agents")
 
-
 Ending = Literal["done", "failed", "refused", "planned"]
 """What came of a repair; "planned" where nothing was to be written or called."""
+
+NOT_RUN = "not-run: "
+"""How a reason begins that passes: a limit, a budget, or whatever else a later session may find otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,12 @@ class Action:
     calls: int = 0
     cost_usd: float | None = 0
     seconds: float | None = 0.0
+
+    @property
+    def left_for(self) -> str:
+        """The reason that passes for which it was not carried out; "" where there is none."""
+        reason = self.reason or ""
+        return reason.removeprefix(NOT_RUN) if reason.startswith(NOT_RUN) else ""
 
     def as_data(self) -> dict[str, Any]:
         """The action as plain data, under the names of the report."""

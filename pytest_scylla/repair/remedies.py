@@ -85,7 +85,7 @@ def _for_slot(case: Case, slot: SlotAudit, planned: SlotAudit) -> Remedy:
         return Remedy("regenerate", "free", "rebuild judgment.json from the judge's reply")
     if not case.evidence.judge_prompt.data.strip():
         return Remedy(None, "", "none: judge_prompt.md is lost, so nobody can ask the judge again (evidence-gone)")
-    if any(found.code == "exhausted" for found in slot.findings):
+    if slot.exhausted:
         return ASKED_ENOUGH
     if has_kept_answer(case.evidence.slots[slot.slot.number - 1], case.evidence.judge_prompt):
         return Remedy("judges", "free", "store the answer that the judge gave before")

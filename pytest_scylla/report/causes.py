@@ -24,10 +24,6 @@ MANY = 30
 EXAMPLES = 3
 
 
-_NOT_RUN = "not-run: "
-"""How the reason of an action begins that was left for a limit, a budget or whatever else passes."""
-
-
 @dataclass
 class Cause:
     """Failing items with the same kind, status, first finding and remedy, left for the same reason if for any.
@@ -173,8 +169,7 @@ def causes(audited: AuditedExperiment) -> list[Cause]:
 
 def _left_for(outcome: ItemOutcome) -> str:
     """The reason that passes for which the item was left; "" where there is none."""
-    reasons = (action.reason or "" for action in outcome.actions)
-    return next((reason.removeprefix(_NOT_RUN) for reason in reasons if reason.startswith(_NOT_RUN)), "")
+    return next((action.left_for for action in outcome.actions if action.left_for), "")
 
 
 def _first_code(outcome: ItemOutcome) -> str:

@@ -11,7 +11,7 @@ from ..repair.remedies import ASKED_ENOUGH
 from ..settings import DEFAULT_LEVEL, MOST_UNASKED, RepairSettings, Settings
 from .causes import command_for
 
-_NOT_COVERED = ("not-run: budget: ", "not-run: calls: ")
+_NOT_COVERED = ("budget: ", "calls: ")
 """How the reasons begin for which an allowance left something."""
 
 
@@ -32,10 +32,10 @@ def next_command(audited: AuditedExperiment, settings: Settings) -> str:
         first = "--repair" if needed == ["regenerate"] else "--repair-plan"
         return _command(audited, settings, first, "agents" if needed == ["agents"] else DEFAULT_LEVEL)
     within = [level for level in needed if LEVELS.index(level) <= LEVELS.index(repair.level)]
-    reasons = [action.reason or "" for _, action in audited.actions()]
+    reasons = [action.left_for for _, action in audited.actions()]
     if within and not repair.plan_only and any(reason.startswith(_NOT_COVERED) for reason in reasons):
         return _command(audited, settings, "--repair-plan", repair.level)
-    if within and (repair.plan_only or any(reason.startswith("not-run: ") for reason in reasons)):
+    if within and (repair.plan_only or any(reasons)):
         return _command(audited, settings, "--repair", repair.level)
     beyond = [level for level in needed if level not in within]
     return _command(audited, settings, "--repair-plan", beyond[0]) if beyond else ""

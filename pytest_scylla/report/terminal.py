@@ -272,11 +272,11 @@ def repair_lines(audited: AuditedExperiment, verbosity: int = 0) -> list[str]:
         place = printable(os.path.join(audited.experiment.given, KEEPING))
         lines.append(f"what was replaced is in {place}/quarantine, what was done in {place}/journal")
     planned = [action for _, action in actions if action.outcome == "planned"]
-    if planned and not any((action.reason or "").startswith("not-run: ") for action in planned):
+    if planned and not any(action.left_for for action in planned):
         lines.append("nothing was written and nobody was asked; --repair does it")
     failed = [(item_id, action) for item_id, action in actions if action.outcome == "failed"]
     lines += [f"  {item_id}: {action_line(action)}" for item_id, action in failed[: None if verbosity > 0 else MANY]]
-    passing = Counter(action.reason for _, action in actions if (action.reason or "").startswith("not-run: "))
+    passing = Counter(action.reason for _, action in actions if action.left_for)
     lines += [f"{number} item{_s(number)} {reason}" for reason, number in passing.most_common(EXAMPLES)]
     left = Counter(
         _EXHAUSTED if found.remedy == str(ASKED_ENOUGH) else _NEEDS[found.level]

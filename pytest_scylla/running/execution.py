@@ -26,7 +26,7 @@ from ..experiment.locks import Held
 from ..experiment.records import Folder, has_directory, open_experiment
 from ..experiment.wording import printable
 from ..experiment.writing import CannotWrite
-from ..repair.actions import Action, Ending
+from ..repair.actions import NOT_RUN, Action, Ending
 from ..repair.plan import Admits
 from ..repair.request import Regenerate
 from ..repair.transaction import run_locked
@@ -155,9 +155,11 @@ class RunExecution:
                 require_prompts(root)
             except PromptLost as lost:
                 return f"{lost} (evidence-gone)"
-        ran = self._terms.executions(self._experiment, self._run)
-        if ran >= self._policy.attempts and not (self._named or self._terms.retry):
-            return f"exhausted: its agent ran {ran} times, and the run is {audit.status}; --repair-retry runs it again"
+        if not (self._named or self._terms.retry):
+            ran = self._terms.executions(self._experiment, self._run)
+            if ran >= self._policy.attempts:
+                again = "--repair-retry runs it again"
+                return f"exhausted: its agent ran {ran} times, and the run is {audit.status}; {again}"
         if not self._model:
             return "the configuration names no agent model"
         if self._own_workspaces:
@@ -290,7 +292,7 @@ class RunExecution:
         return Executed(case, audit, (action,), not_run)
 
     def _not_run(self, reason: str) -> Executed:
-        return self._unchanged("refused", f"not-run: {reason}", not_run=True)
+        return self._unchanged("refused", f"{NOT_RUN}{reason}", not_run=True)
 
 
 def tidy_up(experiment: Experiment, run: RunId, policy: Policy) -> None:
